@@ -1,0 +1,13 @@
+//! Architectures without kernels of their own: the scalar rows serve them.
+
+use crate::isa::Isa;
+use crate::table::{Epilogue, MicroKernel, Prologue};
+
+pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[];
+pub(crate) const PROLOGUES: &[Prologue] = &[];
+pub(crate) const EPILOGUES: &[Epilogue] = &[];
+
+/// No SIMD instruction set is known here.
+pub(crate) fn detect(_: Isa) -> bool {
+    false
+}

@@ -1,0 +1,186 @@
+//! The scalar leaves: [`spec`](crate::spec) in the shape of kernels, generic over the tile.
+//!
+//! They run everywhere and exercise the driver with odd tiles. The compiler may vectorise them.
+
+use core::slice;
+
+use half::{bf16, f16};
+
+use crate::isa::Isa;
+use crate::layout::{Tile, padded_k};
+use crate::spec;
+use crate::table::{Epilogue, FinishArgs, MicroArgs, MicroKernel, Prologue, QuantizeArgs};
+use crate::view::{Elem, Element};
+
+pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
+    MicroKernel {
+        // No tile dimension is a power of two on purpose: drivers that assume one fail on it.
+        name: "scalar_u8s8_3x5x1",
+        isa: Isa::Scalar,
+        tile: Tile {
+            mr: 3,
+            nr: 5,
+            kr: 1,
+        },
+        widen: None,
+        max_product: u32::MAX,
+        micro: micro::<3, 5, 1>,
+        probe,
+    },
+    MicroKernel {
+        name: "scalar_u8s8_4x8x4",
+        isa: Isa::Scalar,
+        tile: Tile {
+            mr: 4,
+            nr: 8,
+            kr: 4,
+        },
+        widen: None,
+        max_product: u32::MAX,
+        micro: micro::<4, 8, 4>,
+        probe,
+    },
+];
+
+pub(crate) const PROLOGUES: &[Prologue] = &[
+    Prologue {
+        name: "scalar_f32_u8",
+        isa: Isa::Scalar,
+        source: Elem::F32,
+        quantize: quantize::<f32>,
+    },
+    Prologue {
+        name: "scalar_f16_u8",
+        isa: Isa::Scalar,
+        source: Elem::F16,
+        quantize: quantize::<f16>,
+    },
+    Prologue {
+        name: "scalar_bf16_u8",
+        isa: Isa::Scalar,
+        source: Elem::Bf16,
+        quantize: quantize::<bf16>,
+    },
+];
+
+pub(crate) const EPILOGUES: &[Epilogue] = &[
+    Epilogue {
+        name: "scalar_i32_f32",
+        isa: Isa::Scalar,
+        destination: Elem::F32,
+        finish: finish::<f32>,
+    },
+    Epilogue {
+        name: "scalar_i32_f16",
+        isa: Isa::Scalar,
+        destination: Elem::F16,
+        finish: finish::<f16>,
+    },
+    Epilogue {
+        name: "scalar_i32_bf16",
+        isa: Isa::Scalar,
+        destination: Elem::Bf16,
+        finish: finish::<bf16>,
+    },
+];
+
+/// # Safety
+///
+/// `args` keeps the promises of [`MicroArgs`] for a panel of `NR` and `KR`.
+unsafe fn micro<const MR: usize, const NR: usize, const KR: usize>(args: &MicroArgs) {
+    // SAFETY: the caller promises one panel of `k` inputs and `m` rows of accumulators.
+    let (b, c) = unsafe {
+        (
+            slice::from_raw_parts(args.b, args.k * NR),
+            slice::from_raw_parts_mut(args.c, args.m * NR),
+        )
+    };
+    for (tile, c) in c.chunks_mut(MR * NR).enumerate() {
+        let mut acc = [[0i32; NR]; MR];
+        let rows = c.len() / NR;
+        for (r, acc) in acc.iter_mut().enumerate().take(rows) {
+            // SAFETY: row `tile * MR + r` is one of the `m` rows of `k` codes.
+            let codes = unsafe {
+                let row = args.a.add((tile * MR + r) * args.a_stride);
+                slice::from_raw_parts(row, args.k)
+            };
+            for (u, group) in codes.chunks_exact(KR).zip(b.chunks_exact(NR * KR)) {
+                for (acc, w) in acc.iter_mut().zip(group.chunks_exact(KR)) {
+                    *acc += spec::accumulate(u, w);
+                }
+            }
+        }
+        for (out, acc) in c.iter_mut().zip(acc.as_flattened()) {
+            *out = if args.accumulate { *out + acc } else { *acc };
+        }
+    }
+}
+
+/// # Safety
+///
+/// `args` keeps the promises of [`QuantizeArgs`] for elements of type `T`.
+unsafe fn quantize<T: Element>(args: &QuantizeArgs) {
+    let padded = padded_k(args.k);
+    // SAFETY: the caller promises `padded_k(k)` multipliers and offsets.
+    let (inv, t) = unsafe {
+        (
+            slice::from_raw_parts(args.inv, padded),
+            slice::from_raw_parts(args.t, padded),
+        )
+    };
+    for row in 0..args.m {
+        // SAFETY: the caller promises `m` rows of `k` elements and of `padded_k(k)` codes.
+        let (x, codes) = unsafe {
+            (
+                slice::from_raw_parts(args.x.cast::<T>().add(row * args.x_stride), args.k),
+                slice::from_raw_parts_mut(args.codes.add(row * args.codes_stride), padded),
+            )
+        };
+        for (((code, x), inv), t) in codes.iter_mut().zip(x).zip(inv).zip(t) {
+            *code = spec::code(x.to_f32(), *inv, *t, args.max_code);
+        }
+        codes[args.k..].fill(0);
+    }
+}
+
+/// # Safety
+///
+/// `args` keeps the promises of [`FinishArgs`] for elements of type `T`.
+unsafe fn finish<T: Element>(args: &FinishArgs) {
+    // SAFETY: the caller promises `c_stride ≥ n` values of each.
+    let (comp, scale, bias) = unsafe {
+        (
+            slice::from_raw_parts(args.comp, args.n),
+            slice::from_raw_parts(args.scale, args.n),
+            slice::from_raw_parts(args.bias, args.n),
+        )
+    };
+    for row in 0..args.m {
+        // SAFETY: the caller promises `m` rows of accumulators and of `n` output elements.
+        let (c, y) = unsafe {
+            (
+                slice::from_raw_parts(args.c.add(row * args.c_stride), args.n),
+                slice::from_raw_parts_mut(args.y.cast::<T>().add(row * args.y_stride), args.n),
+            )
+        };
+        for (n, (y, acc)) in y.iter_mut().zip(c).enumerate() {
+            *y = T::from_f32(spec::output(*acc, comp[n], scale[n], bias[n]));
+        }
+    }
+}
+
+/// The scalar rows have no instruction whose peak is worth knowing; theirs is a plain multiply-add.
+///
+/// # Safety
+///
+/// None is needed; the signature is that of the table.
+unsafe fn probe(steps: u64) -> u64 {
+    let mut acc = [0u32; 8];
+    for step in 0..steps {
+        for (lane, acc) in acc.iter_mut().enumerate() {
+            *acc = acc.wrapping_add(core::hint::black_box(step as u32).wrapping_mul(lane as u32));
+        }
+    }
+    core::hint::black_box(acc);
+    steps * 8
+}

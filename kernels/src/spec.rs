@@ -1,0 +1,163 @@
+//! The numerics contract: what every kernel on every CPU computes, bit for bit.
+//!
+//! This is the definition, written to be read, and not a fallback. The equation numbers are those
+//! of `docs/math.md`. All rounding is to nearest, ties to even, and every multiply-add marked *fma*
+//! is fused. The contract assumes the default floating-point environment (no flush-to-zero).
+
+/// Largest `K`: with 8-bit operands, `65 536 · 255 · 127 < 2^31`, so no accumulator can overflow
+/// (eq. 5).
+pub const MAX_K: usize = 65_536;
+
+/// Fewest bits of a quantized operand.
+pub const MIN_BITS: u32 = 2;
+
+/// Most bits of a quantized operand.
+pub const MAX_BITS: u32 = 8;
+
+/// Largest activation code of `bits` bits, `2^bits − 1` (eq. 3).
+pub const fn max_code(bits: u32) -> u8 {
+    (((1u32 << bits) - 1) & 0xff) as u8
+}
+
+/// Largest weight code of `bits` bits, `2^(bits−1) − 1` (eq. 1). The least is its negative.
+pub const fn max_weight(bits: u32) -> i8 {
+    (((1u32 << (bits - 1)) - 1) & 0x7f) as i8
+}
+
+/// Weight code (eq. 1): `clamp(rne(w / scale), −q, q)` with `q =` [`max_weight`]`(bits)`.
+///
+/// `w` is finite and `scale` positive.
+pub fn weight_code(w: f32, scale: f32, bits: u32) -> i8 {
+    let q = f32::from(max_weight(bits));
+    (w / scale).round_ties_even().clamp(-q, q) as i8
+}
+
+/// The multiplier of one input channel (eq. 2a): `inv = r / s_x` in f64, rounded once.
+pub fn code_multiplier(channel_scale: f32, activation_scale: f32) -> f32 {
+    (f64::from(channel_scale) / f64::from(activation_scale)) as f32
+}
+
+/// The offset of one input channel (eq. 2b): `t = N / s_x + z` in f64, rounded once.
+pub fn code_offset(noise: f32, activation_scale: f32, zero_point: f32) -> f32 {
+    (f64::from(noise) / f64::from(activation_scale) + f64::from(zero_point)) as f32
+}
+
+/// Activation code (eq. 3): `clamp(rne(fma(x, inv, t)), 0, max)`; NaN gives 0, `±∞` saturate.
+pub fn code(x: f32, inv: f32, t: f32, max: u8) -> u8 {
+    let v = x.mul_add(inv, t);
+    if v > 0.0 {
+        v.min(f32::from(max)).round_ties_even() as u8
+    } else {
+        0 // also NaN: every comparison with it is false
+    }
+}
+
+/// Exact accumulator of one output (eq. 4): `Σ_k u[k] · wq[k]` in i32.
+///
+/// # Panics
+///
+/// If the operands differ in length or are longer than [`MAX_K`].
+pub fn accumulate(codes: &[u8], weights: &[i8]) -> i32 {
+    assert_eq!(codes.len(), weights.len());
+    assert!(codes.len() <= MAX_K);
+    let product = |(&u, &w): (&u8, &i8)| i32::from(u) * i32::from(w);
+    codes.iter().zip(weights).map(product).sum()
+}
+
+/// The part of an output channel that is known before any input is seen (eq. 6).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Correction {
+    /// `comp = −rne(Σ_k wq[k] · t[k])`, added to the accumulator.
+    pub integer: i32,
+    /// `−Σ_k wq[k] · t[k] − comp`, in units of the accumulator, for [`corrected_bias`].
+    pub remainder: f64,
+}
+
+/// Correction of one output channel for zero point and noise (eq. 6), computed from the *rounded*
+/// offsets so that they cancel exactly. The sum runs in f64 in the order of `k`.
+///
+/// Returns `None` if `acc + comp` could leave i32 for some codes up to `max_code` (eq. 7).
+///
+/// # Panics
+///
+/// If the operands differ in length.
+pub fn correction(weights: &[i8], offsets: &[f32], max_code: u8) -> Option<Correction> {
+    assert_eq!(weights.len(), offsets.len());
+    let terms = weights.iter().zip(offsets);
+    let sum: f64 = terms.map(|(&w, &t)| f64::from(w) * f64::from(t)).sum();
+    let integer = (-sum).round_ties_even();
+    let (low, high) = accumulator_range(weights, max_code);
+    let fits = |v: i64| {
+        let total = integer + v as f64; // exact: both are integers far below 2^53, or it fails
+        (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&total)
+    };
+    (fits(0) && fits(low) && fits(high)).then(|| Correction {
+        integer: integer as i32,
+        remainder: -sum - integer,
+    })
+}
+
+/// Least and largest accumulator of a channel over all codes `0..=max_code` (eq. 7).
+fn accumulator_range(weights: &[i8], max_code: u8) -> (i64, i64) {
+    let sum = |positive: bool| -> i64 {
+        let chosen = weights.iter().filter(|w| (**w > 0) == positive);
+        chosen.map(|&w| i64::from(w) * i64::from(max_code)).sum()
+    };
+    (sum(false), sum(true))
+}
+
+/// Scale of one output channel (eq. 8a): `s_x · s_w`, rounded once.
+pub fn output_scale(activation_scale: f32, weight_scale: f32) -> f32 {
+    activation_scale * weight_scale
+}
+
+/// Bias of one output channel with the rest of the correction (eq. 8b):
+/// `B + s_x · s_w · remainder` in f64, rounded once.
+pub fn corrected_bias(bias: f32, output_scale: f32, remainder: f64) -> f32 {
+    (f64::from(bias) + f64::from(output_scale) * remainder) as f32
+}
+
+/// One output (eq. 9): `fma((acc + comp) as f32, scale, bias)`.
+pub fn output(acc: i32, comp: i32, scale: f32, bias: f32) -> f32 {
+    (acc.wrapping_add(comp) as f32).mul_add(scale, bias)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_saturate_and_nan_is_zero() {
+        assert_eq!(code(f32::NAN, 1.0, 128.0, 255), 0);
+        assert_eq!(code(f32::INFINITY, 1.0, 128.0, 255), 255);
+        assert_eq!(code(f32::NEG_INFINITY, 1.0, 128.0, 255), 0);
+        assert_eq!(code(0.5, 1.0, 0.0, 63), 0, "ties go to even");
+        assert_eq!(code(1.5, 1.0, 0.0, 63), 2, "ties go to even");
+        assert_eq!(code(62.5, 1.0, 0.0, 63), 62);
+        assert_eq!(code(63.4, 1.0, 0.0, 63), 63);
+    }
+
+    #[test]
+    fn weight_codes_are_symmetric() {
+        assert_eq!(weight_code(-1e9, 1.0, 8), -127);
+        assert_eq!(weight_code(1e9, 1.0, 6), 31);
+        assert_eq!(weight_code(2.5, 1.0, 8), 2);
+        assert_eq!(max_weight(2), 1);
+        assert_eq!(max_code(2), 3);
+    }
+
+    #[test]
+    fn the_largest_k_fits_i32() {
+        let acc = accumulate(&vec![255; MAX_K], &vec![127; MAX_K]);
+        assert_eq!(acc, 255 * 127 * 65_536);
+    }
+
+    #[test]
+    fn corrections_that_could_overflow_are_refused() {
+        let weights = vec![127i8; 60_000];
+        assert!(correction(&weights, &vec![128.0; 60_000], 255).is_some());
+        assert!(correction(&weights, &vec![-128.0; 60_000], 255).is_none());
+        assert!(correction(&[1], &[f32::NAN], 255).is_none());
+        assert!(correction(&[1], &[f32::INFINITY], 255).is_none());
+    }
+}

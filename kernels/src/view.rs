@@ -1,0 +1,315 @@
+//! Strided, row-major matrix views over f32, f16 and bf16, the input and output of a layer.
+//!
+//! The element type is a value here and not a type parameter: kernels are chosen by it at run time.
+
+use core::marker::PhantomData;
+
+use half::{bf16, f16};
+
+/// Element type of a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Elem {
+    /// IEEE 754 single precision.
+    F32,
+    /// IEEE 754 half precision.
+    F16,
+    /// bfloat16: the upper half of an f32.
+    Bf16,
+}
+
+impl Elem {
+    /// All element types.
+    pub const ALL: [Elem; 3] = [Elem::F32, Elem::F16, Elem::Bf16];
+
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            Elem::F32 => 4,
+            Elem::F16 | Elem::Bf16 => 2,
+        }
+    }
+
+    /// The name used in kernel names.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Elem::F32 => "f32",
+            Elem::F16 => "f16",
+            Elem::Bf16 => "bf16",
+        }
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::f16 {}
+    impl Sealed for half::bf16 {}
+}
+
+/// A type that a layer can read and write: `f32`, `half::f16` or `half::bf16`.
+pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
+    /// The type as a value.
+    const ELEM: Elem;
+
+    /// Converts exactly.
+    fn to_f32(self) -> f32;
+
+    /// Rounds to nearest, ties to even.
+    fn from_f32(value: f32) -> Self;
+}
+
+impl Element for f32 {
+    const ELEM: Elem = Elem::F32;
+    fn to_f32(self) -> f32 {
+        self
+    }
+    fn from_f32(value: f32) -> f32 {
+        value
+    }
+}
+
+impl Element for f16 {
+    const ELEM: Elem = Elem::F16;
+    fn to_f32(self) -> f32 {
+        f16::to_f32(self)
+    }
+    fn from_f32(value: f32) -> f16 {
+        f16::from_f32(value)
+    }
+}
+
+impl Element for bf16 {
+    const ELEM: Elem = Elem::Bf16;
+    fn to_f32(self) -> f32 {
+        bf16::to_f32(self)
+    }
+    fn from_f32(value: f32) -> bf16 {
+        bf16::from_f32(value)
+    }
+}
+
+/// Elements that a `rows × cols` view of a row stride spans; `None` if that overflows or if rows
+/// overlap (`stride < cols`).
+const fn span(rows: usize, cols: usize, stride: usize) -> Option<usize> {
+    if rows == 0 || cols == 0 {
+        return Some(0);
+    }
+    if stride < cols {
+        return None;
+    }
+    match (rows - 1).checked_mul(stride) {
+        Some(start) => start.checked_add(cols),
+        None => None,
+    }
+}
+
+/// An immutable matrix view, `rows × cols`, row-major with a row stride in elements.
+#[derive(Clone, Copy, Debug)]
+pub struct MatRef<'a> {
+    ptr: *const u8,
+    elem: Elem,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+    data: PhantomData<&'a [u8]>,
+}
+
+// SAFETY: a `MatRef` is a shared borrow of plain numbers.
+unsafe impl Send for MatRef<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for MatRef<'_> {}
+
+impl<'a> MatRef<'a> {
+    /// A view of `data`, or `None` if it does not fit: `data` must hold
+    /// `(rows − 1) · stride + cols` elements, and `stride` be at least `cols`.
+    pub fn new<T: Element>(data: &'a [T], rows: usize, cols: usize, stride: usize) -> Option<Self> {
+        (data.len() >= span(rows, cols, stride)?).then_some(MatRef {
+            ptr: data.as_ptr().cast(),
+            elem: T::ELEM,
+            rows,
+            cols,
+            stride,
+            data: PhantomData,
+        })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Elements from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Element type.
+    pub fn elem(&self) -> Elem {
+        self.elem
+    }
+
+    /// Rows `from..to`.
+    ///
+    /// # Panics
+    ///
+    /// If the range is not within `0..rows`.
+    pub fn rows_range(&self, from: usize, to: usize) -> MatRef<'a> {
+        assert!(from <= to && to <= self.rows, "rows out of range");
+        MatRef {
+            // `wrapping`: an empty range may start past the end.
+            ptr: self.ptr.wrapping_add(from * self.stride * self.elem.size()),
+            rows: to - from,
+            ..*self
+        }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.ptr
+    }
+}
+
+/// A mutable matrix view, `rows × cols`, row-major with a row stride in elements.
+#[derive(Debug)]
+pub struct MatMut<'a> {
+    ptr: *mut u8,
+    elem: Elem,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+    data: PhantomData<&'a mut [u8]>,
+}
+
+// SAFETY: a `MatMut` is a unique borrow of plain numbers.
+unsafe impl Send for MatMut<'_> {}
+
+impl<'a> MatMut<'a> {
+    /// A view of `data`, or `None` if it does not fit: `data` must hold
+    /// `(rows − 1) · stride + cols` elements, and `stride` be at least `cols`.
+    pub fn new<T: Element>(
+        data: &'a mut [T],
+        rows: usize,
+        cols: usize,
+        stride: usize,
+    ) -> Option<Self> {
+        (data.len() >= span(rows, cols, stride)?).then_some(MatMut {
+            ptr: data.as_mut_ptr().cast(),
+            elem: T::ELEM,
+            rows,
+            cols,
+            stride,
+            data: PhantomData,
+        })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Elements from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Element type.
+    pub fn elem(&self) -> Elem {
+        self.elem
+    }
+
+    /// The block of rows `row..row + rows` and columns `col..col + cols`, borrowed from this view.
+    ///
+    /// # Panics
+    ///
+    /// If the block is not within the view.
+    pub fn block(&mut self, row: usize, rows: usize, col: usize, cols: usize) -> MatMut<'_> {
+        assert!(
+            row <= self.rows && rows <= self.rows - row,
+            "rows out of range"
+        );
+        assert!(
+            col <= self.cols && cols <= self.cols - col,
+            "columns out of range"
+        );
+        MatMut {
+            // `wrapping`: an empty block may start past the end.
+            ptr: self
+                .ptr
+                .wrapping_add((row * self.stride + col) * self.elem.size()),
+            rows,
+            cols,
+            ..*self
+        }
+    }
+
+    /// The rows before `row` and the rows from it on.
+    ///
+    /// # Panics
+    ///
+    /// If `row` is more than the number of rows.
+    pub fn split_rows(self, row: usize) -> (MatMut<'a>, MatMut<'a>) {
+        assert!(row <= self.rows, "rows out of range");
+        let below = MatMut {
+            ptr: self.ptr.wrapping_add(row * self.stride * self.elem.size()),
+            rows: self.rows - row,
+            ..self
+        };
+        (MatMut { rows: row, ..self }, below)
+    }
+
+    /// The columns before `col` and the columns from it on. The halves interleave in memory and
+    /// share no element.
+    ///
+    /// # Panics
+    ///
+    /// If `col` is more than the number of columns.
+    pub fn split_cols(self, col: usize) -> (MatMut<'a>, MatMut<'a>) {
+        assert!(col <= self.cols, "columns out of range");
+        let right = MatMut {
+            ptr: self.ptr.wrapping_add(col * self.elem.size()),
+            cols: self.cols - col,
+            ..self
+        };
+        (MatMut { cols: col, ..self }, right)
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.ptr
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_check_their_bounds() {
+        let data = [0f32; 10];
+        assert!(MatRef::new(&data, 2, 5, 5).is_some());
+        assert!(MatRef::new(&data, 2, 4, 6).is_some());
+        assert!(MatRef::new(&data, 2, 5, 6).is_none());
+        assert!(MatRef::new(&data, 2, 5, 4).is_none(), "rows overlap");
+        assert!(MatRef::new(&data, usize::MAX, 2, usize::MAX).is_none());
+        assert!(MatRef::new::<f32>(&[], 0, 7, 0).is_some());
+    }
+
+    #[test]
+    fn split_columns_share_no_element() {
+        let mut data = [0f32; 12];
+        let view = MatMut::new(&mut data, 3, 4, 4).unwrap();
+        let (left, right) = view.split_cols(1);
+        assert_eq!((left.cols(), right.cols()), (1, 3));
+        assert_eq!((left.stride(), right.stride()), (4, 4));
+        let (above, below) = right.split_rows(2);
+        assert_eq!((above.rows(), below.rows()), (2, 1));
+    }
+}

@@ -1,0 +1,338 @@
+//! AVX-512 with VNNI: `vpdpbusd` on zmm, and all prologues and epilogues on 512-bit registers.
+//!
+//! The register tile of [`micro`], 12 × 32 (of the 32 registers, 27 are used):
+//!
+//! ```text
+//!                 zmm25 (16 channels × 4 inputs)   zmm26
+//!   row 0  zmm24  zmm0                             zmm1
+//!   row 1  zmm24  zmm2                             zmm3
+//!   ...    (4 codes, broadcast)
+//!   row 11 zmm24  zmm22                            zmm23
+//! ```
+//!
+//! A step of 4 inputs is 24 `vpdpbusd` (12 cycles on the two ports that have it) and 14 loads
+//! (7 cycles): the dot products are the bound. Latency 5 × 2 ports needs 10 chains; shorter tiles
+//! than 5 rows get theirs by splitting `k` over several sets of accumulators.
+
+use core::arch::x86_64::*;
+
+use crate::layout::{K_ALIGN, padded_k};
+use crate::table::{FinishArgs, MicroArgs, QuantizeArgs};
+
+const MR: usize = 12;
+const NR: usize = 32;
+
+/// Micro-kernel for any 8-bit operands, exact by nature of `vpdpbusd` (no saturating step).
+///
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`MicroArgs`] for `NR = 32`,
+/// `KR = 4`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn micro(args: &MicroArgs) {
+    /// `TILES[r - 1]` computes `r` rows.
+    const TILES: [unsafe fn(&MicroArgs, usize); MR] = [
+        tile::<1, 8>,
+        tile::<2, 4>,
+        tile::<3, 2>,
+        tile::<4, 2>,
+        tile::<5, 1>,
+        tile::<6, 1>,
+        tile::<7, 1>,
+        tile::<8, 1>,
+        tile::<9, 1>,
+        tile::<10, 1>,
+        tile::<11, 1>,
+        tile::<12, 1>,
+    ];
+    let mut row = 0;
+    while row < args.m {
+        let rows = MR.min(args.m - row);
+        // SAFETY: passed on, and `row + rows ≤ m`.
+        unsafe { TILES[rows - 1](args, row) };
+        row += rows;
+    }
+}
+
+/// Rows `row..row + R`, all 32 channels, with `S` sets of accumulators that take turns over `k`.
+///
+/// # Safety
+///
+/// As [`micro`], and `row + R ≤ m`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn tile<const R: usize, const S: usize>(args: &MicroArgs, row: usize) {
+    let stride = args.a_stride;
+    let mut acc = [[[_mm512_setzero_si512(); 2]; R]; S];
+    let mut b = args.b;
+    // SAFETY: `row + R ≤ m` rows of codes exist; `b` advances by whole groups to the panel's end;
+    // `k` is a multiple of 64 and so of `4 · S`; `c` is aligned and holds `m · NR` values.
+    unsafe {
+        let mut a = args.a.add(row * stride);
+        let end = a.add(args.k);
+        while a < end {
+            for acc in &mut acc {
+                let b0 = _mm512_load_si512(b.cast());
+                let b1 = _mm512_load_si512(b.add(64).cast());
+                b = b.add(NR * 4);
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let codes = a.add(r * stride).cast::<i32>().read_unaligned();
+                    let codes = _mm512_set1_epi32(codes);
+                    acc[0] = _mm512_dpbusd_epi32(acc[0], codes, b0);
+                    acc[1] = _mm512_dpbusd_epi32(acc[1], codes, b1);
+                }
+                a = a.add(4);
+            }
+        }
+        for r in 0..R {
+            for half in 0..2 {
+                let mut sum = acc[0][r][half];
+                for acc in &acc[1..] {
+                    sum = _mm512_add_epi32(sum, acc[r][half]);
+                }
+                let c = args.c.add((row + r) * NR + half * 16);
+                if args.accumulate {
+                    sum = _mm512_add_epi32(sum, _mm512_load_si512(c.cast()));
+                }
+                _mm512_store_si512(c.cast(), sum);
+            }
+        }
+    }
+}
+
+/// Sixteen source elements as f32.
+trait Source {
+    /// Bytes of one element.
+    const SIZE: usize;
+
+    /// Loads the elements of `mask`, zero elsewhere.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has AVX-512 F, BW and VL; the elements of `mask` are readable.
+    unsafe fn load(x: *const u8, mask: __mmask16) -> __m512;
+}
+
+struct F32;
+struct F16;
+struct Bf16;
+
+impl Source for F32 {
+    const SIZE: usize = 4;
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn load(x: *const u8, mask: __mmask16) -> __m512 {
+        // SAFETY: the caller promises the elements of `mask`.
+        unsafe { _mm512_maskz_loadu_ps(mask, x.cast()) }
+    }
+}
+
+impl Source for F16 {
+    const SIZE: usize = 2;
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn load(x: *const u8, mask: __mmask16) -> __m512 {
+        // SAFETY: the caller promises the elements of `mask`.
+        _mm512_cvtph_ps(unsafe { _mm256_maskz_loadu_epi16(mask, x.cast()) })
+    }
+}
+
+impl Source for Bf16 {
+    const SIZE: usize = 2;
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn load(x: *const u8, mask: __mmask16) -> __m512 {
+        // SAFETY: the caller promises the elements of `mask`.
+        let bits = unsafe { _mm256_maskz_loadu_epi16(mask, x.cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
+    }
+}
+
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for f32.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn quantize_f32(args: &QuantizeArgs) {
+    // SAFETY: passed on.
+    unsafe { quantize::<F32>(args) }
+}
+
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for f16.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn quantize_f16(args: &QuantizeArgs) {
+    // SAFETY: passed on.
+    unsafe { quantize::<F16>(args) }
+}
+
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for bf16.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn quantize_bf16(args: &QuantizeArgs) {
+    // SAFETY: passed on.
+    unsafe { quantize::<Bf16>(args) }
+}
+
+/// Sixty-four inputs at a time: one FMA, clamp, round, and pack to bytes (eq. 3).
+///
+/// # Safety
+///
+/// As [`quantize_f32`], for elements of `S`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+unsafe fn quantize<S: Source>(args: &QuantizeArgs) {
+    let max = _mm512_set1_ps(f32::from(args.max_code));
+    // `vpack*` work within 128-bit lanes; this puts their 32-bit results back in order.
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    for row in 0..args.m {
+        for k in (0..padded_k(args.k)).step_by(K_ALIGN) {
+            let mask = match args.k - k {
+                left @ 0..K_ALIGN => (1u64 << left) - 1,
+                _ => u64::MAX,
+            };
+            let mut parts = [_mm512_setzero_si512(); 4];
+            for (i, part) in parts.iter_mut().enumerate() {
+                let (k, mask) = (k + 16 * i, (mask >> (16 * i)) as __mmask16);
+                // SAFETY: the mask keeps loads of `x` within its `k` elements; `inv` and `t` are
+                // readable up to `padded_k`. The address may be past the end where the mask is 0.
+                let (x, inv, t) = unsafe {
+                    let x = args.x.wrapping_add((row * args.x_stride + k) * S::SIZE);
+                    (
+                        S::load(x, mask),
+                        _mm512_loadu_ps(args.inv.add(k)),
+                        _mm512_loadu_ps(args.t.add(k)),
+                    )
+                };
+                // `vmaxps` returns its second operand when the first is NaN: NaN becomes 0.
+                let v = _mm512_max_ps(_mm512_fmadd_ps(x, inv, t), _mm512_setzero_ps());
+                *part = _mm512_cvtps_epi32(_mm512_min_ps(v, max));
+            }
+            let low = _mm512_packus_epi32(parts[0], parts[1]);
+            let high = _mm512_packus_epi32(parts[2], parts[3]);
+            let codes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high));
+            // SAFETY: `codes` holds `padded_k` bytes a row, each row aligned to 64.
+            unsafe {
+                let out = args.codes.add(row * args.codes_stride + k);
+                _mm512_store_si512(out.cast(), codes);
+            }
+        }
+    }
+}
+
+/// Sixteen results as destination elements.
+trait Destination {
+    /// Bytes of one element.
+    const SIZE: usize;
+
+    /// Rounds to the destination type and stores the elements of `mask`.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has AVX-512 F, BW and VL; the elements of `mask` are writable.
+    unsafe fn store(y: *mut u8, mask: __mmask16, v: __m512);
+}
+
+impl Destination for F32 {
+    const SIZE: usize = 4;
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn store(y: *mut u8, mask: __mmask16, v: __m512) {
+        // SAFETY: the caller promises the elements of `mask`.
+        unsafe { _mm512_mask_storeu_ps(y.cast(), mask, v) }
+    }
+}
+
+impl Destination for F16 {
+    const SIZE: usize = 2;
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn store(y: *mut u8, mask: __mmask16, v: __m512) {
+        let v = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
+        // SAFETY: the caller promises the elements of `mask`.
+        unsafe { _mm256_mask_storeu_epi16(y.cast(), mask, v) }
+    }
+}
+
+impl Destination for Bf16 {
+    const SIZE: usize = 2;
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn store(y: *mut u8, mask: __mmask16, v: __m512) {
+        // Round to nearest even on the upper half. `vcvtneps2bf16` is not it: it flushes
+        // subnormals. An output is never NaN (eq. 9), so the carry cannot turn one into ∞.
+        let bits = _mm512_castps_si512(v);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let bits = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let v = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(bits));
+        // SAFETY: the caller promises the elements of `mask`.
+        unsafe { _mm256_mask_storeu_epi16(y.cast(), mask, v) }
+    }
+}
+
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for f32.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn finish_f32(args: &FinishArgs) {
+    // SAFETY: passed on.
+    unsafe { finish::<F32>(args) }
+}
+
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for f16.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn finish_f16(args: &FinishArgs) {
+    // SAFETY: passed on.
+    unsafe { finish::<F16>(args) }
+}
+
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for bf16.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn finish_bf16(args: &FinishArgs) {
+    // SAFETY: passed on.
+    unsafe { finish::<Bf16>(args) }
+}
+
+/// Thirty-two columns at a time, their constants in registers while the rows go by (eq. 9).
+///
+/// # Safety
+///
+/// As [`finish_f32`], for elements of `D`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+unsafe fn finish<D: Destination>(args: &FinishArgs) {
+    for n in (0..args.n).step_by(NR) {
+        let mask = match args.n - n {
+            left @ 0..NR => (1u32 << left) - 1,
+            _ => u32::MAX,
+        };
+        let masks = [mask as __mmask16, (mask >> 16) as __mmask16];
+        // SAFETY: the masks keep all accesses within the `n` columns. An address may be past the
+        // end where its mask is 0.
+        unsafe {
+            let column = |half: usize| {
+                let (at, mask) = (n + 16 * half, masks[half]);
+                (
+                    _mm512_maskz_loadu_epi32(mask, args.comp.wrapping_add(at)),
+                    _mm512_maskz_loadu_ps(mask, args.scale.wrapping_add(at)),
+                    _mm512_maskz_loadu_ps(mask, args.bias.wrapping_add(at)),
+                )
+            };
+            let constants = [column(0), column(1)];
+            for row in 0..args.m {
+                for (half, (comp, scale, bias)) in constants.iter().enumerate() {
+                    let (at, mask) = (n + 16 * half, masks[half]);
+                    let c = args.c.wrapping_add(row * args.c_stride + at);
+                    let acc = _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, c), *comp);
+                    let v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), *scale, *bias);
+                    let y = args.y.wrapping_add((row * args.y_stride + at) * D::SIZE);
+                    D::store(y, mask, v);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! x86-64: detection and the rows of its kernels.
+
+mod avx2;
+mod avx512vnni;
+mod detect;
+mod probe;
+
+use crate::isa::Isa;
+use crate::layout::Tile;
+use crate::table::{Epilogue, MicroKernel, Prologue};
+use crate::view::Elem;
+
+pub(crate) use detect::detect;
+
+pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
+    MicroKernel {
+        name: "avx2_u8s8_6x16x2",
+        isa: Isa::Avx2,
+        tile: Tile {
+            mr: 6,
+            nr: 16,
+            kr: 2,
+        },
+        widen: Some(avx2::widen),
+        max_product: u32::MAX,
+        micro: avx2::micro_u8s8,
+        probe: probe::avx2_madd_i16,
+    },
+    MicroKernel {
+        name: "avx2_u6s6_6x16x4",
+        isa: Isa::Avx2,
+        tile: Tile {
+            mr: 6,
+            nr: 16,
+            kr: 4,
+        },
+        widen: None,
+        // Two products a lane, eight times: 16 · 2047 ≤ 32 767. 63 · 31 = 1953.
+        max_product: 2047,
+        micro: avx2::micro_u6s6,
+        probe: probe::avx2_maddubs_x8,
+    },
+    MicroKernel {
+        name: "avx512vnni_u8s8_12x32x4",
+        isa: Isa::Avx512Vnni,
+        tile: Tile {
+            mr: 12,
+            nr: 32,
+            kr: 4,
+        },
+        widen: None,
+        max_product: u32::MAX,
+        micro: avx512vnni::micro,
+        probe: probe::avx512_dpbusd,
+    },
+];
+
+pub(crate) const PROLOGUES: &[Prologue] = &[
+    Prologue {
+        name: "avx2_f32_u8",
+        isa: Isa::Avx2,
+        source: Elem::F32,
+        quantize: avx2::quantize_f32,
+    },
+    Prologue {
+        name: "avx2_f16_u8",
+        isa: Isa::Avx2,
+        source: Elem::F16,
+        quantize: avx2::quantize_f16,
+    },
+    Prologue {
+        name: "avx2_bf16_u8",
+        isa: Isa::Avx2,
+        source: Elem::Bf16,
+        quantize: avx2::quantize_bf16,
+    },
+    Prologue {
+        name: "avx512vnni_f32_u8",
+        isa: Isa::Avx512Vnni,
+        source: Elem::F32,
+        quantize: avx512vnni::quantize_f32,
+    },
+    Prologue {
+        name: "avx512vnni_f16_u8",
+        isa: Isa::Avx512Vnni,
+        source: Elem::F16,
+        quantize: avx512vnni::quantize_f16,
+    },
+    Prologue {
+        name: "avx512vnni_bf16_u8",
+        isa: Isa::Avx512Vnni,
+        source: Elem::Bf16,
+        quantize: avx512vnni::quantize_bf16,
+    },
+];
+
+pub(crate) const EPILOGUES: &[Epilogue] = &[
+    Epilogue {
+        name: "avx2_i32_f32",
+        isa: Isa::Avx2,
+        destination: Elem::F32,
+        finish: avx2::finish_f32,
+    },
+    Epilogue {
+        name: "avx2_i32_f16",
+        isa: Isa::Avx2,
+        destination: Elem::F16,
+        finish: avx2::finish_f16,
+    },
+    Epilogue {
+        name: "avx2_i32_bf16",
+        isa: Isa::Avx2,
+        destination: Elem::Bf16,
+        finish: avx2::finish_bf16,
+    },
+    Epilogue {
+        name: "avx512vnni_i32_f32",
+        isa: Isa::Avx512Vnni,
+        destination: Elem::F32,
+        finish: avx512vnni::finish_f32,
+    },
+    Epilogue {
+        name: "avx512vnni_i32_f16",
+        isa: Isa::Avx512Vnni,
+        destination: Elem::F16,
+        finish: avx512vnni::finish_f16,
+    },
+    Epilogue {
+        name: "avx512vnni_i32_bf16",
+        isa: Isa::Avx512Vnni,
+        destination: Elem::Bf16,
+        finish: avx512vnni::finish_bf16,
+    },
+];

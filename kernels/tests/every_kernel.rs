@@ -1,0 +1,404 @@
+//! Every row of the table that this CPU can run, against `spec`, bit for bit.
+//!
+//! Buffers end at an unmapped page, start unaligned where a kernel allows it, and hold extreme and
+//! special values. The set of instruction sets that ran is printed and compared with what the CPU
+//! says it has; `NOISYQUANT_EXPECT_ISAS` (space-separated names) pins it, for emulators.
+
+#![cfg(unix)]
+
+mod guarded;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use guarded::Guarded;
+use half::{bf16, f16};
+use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::spec;
+use noisyquant_kernels::table::{self, Channels, Codes, MicroKernel, Ready};
+use noisyquant_kernels::view::{Elem, Element, MatMut, MatRef};
+
+/// SplitMix64: enough randomness for operands.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    /// Uniform in `-1.0..1.0`.
+    fn float(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+/// `{1, T−1, T, T+1, 2T+1}`; zero is tested on its own.
+fn around(t: usize) -> BTreeSet<usize> {
+    [1, t - 1, t, t + 1, 2 * t + 1]
+        .into_iter()
+        .filter(|v| *v > 0)
+        .collect()
+}
+
+/// Ways to fill operands, from harmless to what saturates a kernel that is not exact.
+const FILLS: [&str; 6] = [
+    "random",
+    "zero codes",
+    "max, +max",
+    "max, -max",
+    "max, ±max",
+    "sparse",
+];
+
+fn fill(kind: &str, max_code: u8, max_weight: i8, codes: &mut [u8], weights: &mut [i8]) {
+    let mut rng = Rng(codes.len() as u64 ^ 7);
+    for code in codes.iter_mut() {
+        *code = match kind {
+            "random" => rng.below(u64::from(max_code) + 1) as u8,
+            "zero codes" => 0,
+            "sparse" if rng.below(5) > 0 => 0,
+            _ => max_code,
+        };
+    }
+    for (i, weight) in weights.iter_mut().enumerate() {
+        *weight = match kind {
+            "random" => (rng.below(2 * max_weight as u64 + 1) as i64 - i64::from(max_weight)) as i8,
+            "max, -max" => -max_weight,
+            "max, ±max" if i % 2 == 1 => -max_weight,
+            "sparse" if rng.below(3) == 0 => -max_weight,
+            _ => max_weight,
+        };
+    }
+}
+
+/// Operand widths for which the kernel claims to be exact.
+fn widths(kernel: &MicroKernel) -> Vec<(u8, i8)> {
+    let bits = spec::MIN_BITS..=spec::MAX_BITS;
+    let pairs = bits.clone().flat_map(|a| bits.clone().map(move |w| (a, w)));
+    pairs
+        .map(|(a, w)| (spec::max_code(a), spec::max_weight(w)))
+        .filter(|(u, w)| u32::from(*u) * (*w as u32) <= kernel.max_product)
+        .collect()
+}
+
+fn check_micro_kernel(kernel: Ready<MicroKernel>) {
+    let nr = kernel.tile.nr;
+    for k in [64, 128, 192, 320] {
+        for m in around(kernel.tile.mr) {
+            // The widest operands get every fill; narrower ones, random values.
+            let widest = widths(&kernel)
+                .into_iter()
+                .max_by_key(|(u, w)| i32::from(*u) * i32::from(*w));
+            for (max_code, max_weight) in widths(&kernel) {
+                let fills = if Some((max_code, max_weight)) == widest || k == 64 {
+                    &FILLS[..]
+                } else {
+                    &FILLS[..1]
+                };
+                for kind in fills {
+                    let mut codes = vec![0u8; m * k];
+                    let mut weights = vec![0i8; nr * k];
+                    fill(kind, max_code, max_weight, &mut codes, &mut weights);
+                    let case = format!(
+                        "{} m={m} k={k} max {max_code}·{max_weight} {kind}",
+                        kernel.name
+                    );
+                    check_product(kernel, &codes, &weights, m, k, &case);
+                }
+            }
+        }
+    }
+    // No rows: nothing is read or written.
+    kernel.run(
+        Codes {
+            bytes: &[],
+            stride: 64,
+            rows: 0,
+        },
+        &Guarded::aligned(nr * 64),
+        &mut [],
+        false,
+    );
+}
+
+fn check_product(
+    kernel: Ready<MicroKernel>,
+    codes: &[u8],
+    weights: &[i8],
+    m: usize,
+    k: usize,
+    case: &str,
+) {
+    let nr = kernel.tile.nr;
+    let mut packed = Guarded::<i8>::aligned(nr * k);
+    kernel.tile.panel().pack(weights, nr, k, &mut packed);
+
+    // Rows `stride` apart; the last one ends with the buffer, so the first is unaligned.
+    let width = kernel.code_bytes();
+    let stride = codes_stride(k) * width;
+    let mut a = Guarded::<u8>::new((m - 1) * stride + k * width);
+    a.fill(0xa5);
+    for (r, row) in codes.chunks_exact(k).enumerate() {
+        let at = r * stride..r * stride + k * width;
+        if width == 2 {
+            kernel.widen(row, &mut a[at]);
+        } else {
+            a[at].copy_from_slice(row);
+        }
+    }
+
+    let expected = |r: usize, n: usize| {
+        spec::accumulate(&codes[r * k..(r + 1) * k], &weights[n * k..(n + 1) * k])
+    };
+    let operand = Codes {
+        bytes: &a,
+        stride,
+        rows: m,
+    };
+    let mut c = Guarded::<i32>::aligned(m * nr);
+    c.fill(-77);
+    kernel.run(operand, &packed, &mut c, false);
+    for (i, value) in c.iter().enumerate() {
+        assert_eq!(
+            *value,
+            expected(i / nr, i % nr),
+            "{case} at {:?}",
+            (i / nr, i % nr)
+        );
+    }
+    for (i, value) in c.iter_mut().enumerate() {
+        *value = i as i32 - 50;
+    }
+    kernel.run(operand, &packed, &mut c, true);
+    for (i, value) in c.iter().enumerate() {
+        let total = expected(i / nr, i % nr) + i as i32 - 50;
+        assert_eq!(
+            *value,
+            total,
+            "{case} accumulating at {:?}",
+            (i / nr, i % nr)
+        );
+    }
+}
+
+const SPECIAL: [f32; 12] = [
+    0.0,
+    -0.0,
+    f32::NAN,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::MAX,
+    f32::MIN,
+    f32::MIN_POSITIVE,
+    1e-45,
+    -1e-45,
+    0.5,
+    1.5,
+];
+
+fn check_prologue<T: Element>(row: Ready<table::Prologue>) {
+    let mut rng = Rng(11);
+    for max_code in (spec::MIN_BITS..=spec::MAX_BITS).map(spec::max_code) {
+        for k in [
+            1, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200,
+        ] {
+            for m in [1, 2, 3] {
+                let padded = padded_k(k);
+                let x_stride = k + (k * m) % 3;
+                let values: Vec<T> = (0..(m - 1) * x_stride + k)
+                    .map(|_| match rng.below(4) {
+                        0 => SPECIAL[rng.below(12) as usize],
+                        1 => (rng.float() * 200.0).round() / 2.0, // exact ties
+                        _ => rng.float() * f32::from(max_code),
+                    })
+                    .map(T::from_f32)
+                    .collect();
+                let mut inv = Guarded::<f32>::new(padded);
+                let mut t = Guarded::<f32>::new(padded);
+                for i in 0..k {
+                    inv[i] = if i % 3 == 0 {
+                        1.0
+                    } else {
+                        0.01 + rng.float().abs() * 3.0
+                    };
+                    t[i] = if i % 3 == 0 {
+                        f32::from(max_code / 2)
+                    } else {
+                        rng.float() * 70.0
+                    };
+                }
+                let x = Guarded::from_slice(&values);
+                let stride = codes_stride(k);
+                let mut codes = Guarded::<u8>::aligned((m - 1) * stride + padded);
+                codes.fill(0xa5);
+                let view = MatRef::new(&x[..], m, k, x_stride).unwrap();
+                row.quantize(view, &inv, &t, max_code, &mut codes, stride);
+                for (i, code) in codes.iter().enumerate() {
+                    let (r, c) = (i / stride, i % stride);
+                    let expected = match c {
+                        _ if c < k => {
+                            spec::code(values[r * x_stride + c].to_f32(), inv[c], t[c], max_code)
+                        }
+                        _ if c < padded => 0,
+                        _ => 0xa5, // between rows: untouched
+                    };
+                    assert_eq!(
+                        *code,
+                        expected,
+                        "{} m={m} k={k} max={max_code} at {:?}",
+                        row.name,
+                        (r, c)
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn check_epilogue<T: Element + PartialEq + std::fmt::Debug>(row: Ready<table::Epilogue>) {
+    let mut rng = Rng(13);
+    for nr in [5, 8, 16, 32, 48] {
+        for n in (0..=nr).filter(|n| *n > 0) {
+            for m in [1, 2, 3] {
+                let mut c = Guarded::<i32>::new(m * nr);
+                let mut comp = Guarded::<i32>::new(nr);
+                let mut scale = Guarded::<f32>::new(nr);
+                let mut bias = Guarded::<f32>::new(nr);
+                let magnitude = rng.below(30);
+                for value in c.iter_mut().chain(comp.iter_mut()) {
+                    *value = (rng.next() as i32 / 2) >> magnitude;
+                }
+                for (scale, bias) in scale.iter_mut().zip(bias.iter_mut()) {
+                    *scale = f32::exp2(rng.below(40) as f32 - 35.0) * (1.0 + rng.float().abs());
+                    *bias = rng.float() * f32::exp2(rng.below(20) as f32 - 15.0);
+                }
+                let y_stride = n + m % 3;
+                let mut y = Guarded::<T>::new((m - 1) * y_stride + n);
+                let untouched = T::from_f32(-7.0);
+                y.fill(untouched);
+                let channels = Channels {
+                    comp: &comp,
+                    scale: &scale,
+                    bias: &bias,
+                };
+                row.finish(
+                    &c,
+                    nr,
+                    channels,
+                    MatMut::new(&mut y[..], m, n, y_stride).unwrap(),
+                );
+                for (i, value) in y.iter().enumerate() {
+                    let (r, col) = (i / y_stride, i % y_stride);
+                    let expected = if col < n {
+                        T::from_f32(spec::output(
+                            c[r * nr + col],
+                            comp[col],
+                            scale[col],
+                            bias[col],
+                        ))
+                    } else {
+                        untouched
+                    };
+                    assert_eq!(
+                        *value,
+                        expected,
+                        "{} nr={nr} n={n} at {:?}",
+                        row.name,
+                        (r, col)
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What the CPU says it has, asked without the crate's own detection.
+fn offered() -> BTreeSet<&'static str> {
+    let mut isas = BTreeSet::from(["scalar"]);
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx2") && has!("fma") && has!("f16c") {
+            isas.insert("avx2");
+        }
+        if has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx512vnni") {
+            isas.insert("avx512vnni");
+        }
+    }
+    isas
+}
+
+#[test]
+fn every_kernel() {
+    let mut executed = BTreeSet::new();
+    let mut names = Vec::new();
+    for kernel in table::micro_kernels().filter_map(MicroKernel::ready) {
+        check_micro_kernel(kernel);
+        executed.insert(kernel.isa.name());
+        names.push(kernel.name);
+    }
+    for row in table::prologues().filter_map(table::Prologue::ready) {
+        match row.source {
+            Elem::F32 => check_prologue::<f32>(row),
+            Elem::F16 => check_prologue::<f16>(row),
+            Elem::Bf16 => check_prologue::<bf16>(row),
+        }
+        names.push(row.name);
+    }
+    for row in table::epilogues().filter_map(table::Epilogue::ready) {
+        match row.destination {
+            Elem::F32 => check_epilogue::<f32>(row),
+            Elem::F16 => check_epilogue::<f16>(row),
+            Elem::Bf16 => check_epilogue::<bf16>(row),
+        }
+        names.push(row.name);
+    }
+    // Not `print!`, which the test harness would swallow.
+    let list = executed.iter().copied().collect::<Vec<_>>().join(" ");
+    writeln!(
+        std::io::stderr(),
+        "every_kernel: executed {list}: {}",
+        names.join(" ")
+    )
+    .unwrap();
+
+    assert_eq!(
+        executed,
+        offered(),
+        "kernels executed, and what the CPU offers"
+    );
+    if let Ok(expected) = std::env::var("NOISYQUANT_EXPECT_ISAS") {
+        assert_eq!(
+            executed,
+            expected.split_whitespace().collect(),
+            "NOISYQUANT_EXPECT_ISAS"
+        );
+    }
+}
+
+#[test]
+fn rows_of_missing_sets_are_not_ready() {
+    for row in table::micro_kernels() {
+        assert_eq!(
+            row.ready().is_some(),
+            row.isa.is_available(),
+            "{}",
+            row.name
+        );
+    }
+    let foreign = if cfg!(target_arch = "x86_64") {
+        Isa::NeonI8mm
+    } else {
+        Isa::Amx
+    };
+    assert!(table::prologue(foreign, Elem::F32).is_none());
+}

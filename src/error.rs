@@ -1,0 +1,105 @@
+//! What can be wrong with what a caller passes in.
+
+use noisyquant_kernels::isa::Isa;
+
+/// Everything that building or running a layer can refuse. Each message names what was expected and
+/// what was got.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A slice has the wrong number of elements.
+    #[error("{what}: expected {expected} elements, got {got}")]
+    Length {
+        /// The operand.
+        what: &'static str,
+        /// Elements needed.
+        expected: usize,
+        /// Elements given.
+        got: usize,
+    },
+    /// A slice should hold whole rows.
+    #[error("{what}: expected rows of {cols} elements, got {got} elements")]
+    Rows {
+        /// The operand.
+        what: &'static str,
+        /// Elements of a row.
+        cols: usize,
+        /// Elements given.
+        got: usize,
+    },
+    /// A matrix has the wrong shape.
+    #[error("{what}: expected {expected:?} (rows, columns), got {got:?}")]
+    Shape {
+        /// The operand.
+        what: &'static str,
+        /// Shape needed.
+        expected: (usize, usize),
+        /// Shape given.
+        got: (usize, usize),
+    },
+    /// A dimension is zero, over its limit, or overflows.
+    #[error("{what}: expected {expected}, got {got}")]
+    Dimension {
+        /// The dimension.
+        what: &'static str,
+        /// The range allowed.
+        expected: String,
+        /// The value given.
+        got: usize,
+    },
+    /// A value is NaN, infinite, or outside its range.
+    #[error("{what}: expected {expected}, got {got} at index {index}")]
+    Value {
+        /// The operand.
+        what: &'static str,
+        /// What is allowed.
+        expected: &'static str,
+        /// The value given.
+        got: f32,
+        /// Where it stands; 0 for a single value.
+        index: usize,
+    },
+    /// The chosen quantizer or noise needs calibration rows.
+    #[error("{what} needs calibration rows: expected at least 1, got 0 (see Builder::calibrate)")]
+    Calibration {
+        /// What needs them.
+        what: &'static str,
+    },
+    /// Noise or zero point are so large against the weights that `acc + comp` could leave i32.
+    #[error(
+        "output channel {channel}: expected every accumulator plus its correction to fit i32, \
+         got a noise or zero point that may exceed it (offsets up to {largest} steps)"
+    )]
+    CorrectionOverflow {
+        /// The first channel where it could happen.
+        channel: usize,
+        /// Largest offset, in quantization steps.
+        largest: f32,
+    },
+    /// The scratch cannot hold one block of this layer.
+    #[error("scratch: expected at least {expected} bytes for {rows} rows, got {got}")]
+    ScratchTooSmall {
+        /// Bytes needed.
+        expected: usize,
+        /// Bytes that the scratch has.
+        got: usize,
+        /// Rows of the call.
+        rows: usize,
+    },
+    /// The instruction set asked for is not there.
+    #[error("instruction set {isa}: expected one that this CPU can run ({available}), got {isa}")]
+    IsaUnavailable {
+        /// The set asked for.
+        isa: Isa,
+        /// Names of those that are there.
+        available: String,
+    },
+    /// `NOISYQUANT_ISA` names no instruction set.
+    #[error("NOISYQUANT_ISA: expected one of {expected}, got {got:?}")]
+    IsaUnknown {
+        /// All names.
+        expected: String,
+        /// The name given.
+        got: String,
+    },
+}

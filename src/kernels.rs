@@ -1,0 +1,82 @@
+//! Choice of instruction set and kernels for a layer.
+
+use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::table::{self, Epilogue, MicroKernel, Prologue, Ready};
+use noisyquant_kernels::view::Elem;
+
+use crate::error::Error;
+
+/// The leaves that a layer runs: one micro-kernel, and a prologue and an epilogue per element type.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernels {
+    pub(crate) micro: Ready<MicroKernel>,
+    prologues: [Ready<Prologue>; 3],
+    epilogues: [Ready<Epilogue>; 3],
+}
+
+impl Kernels {
+    /// The kernels of `isa` for operands whose products are at most `max_product`: the most
+    /// specialised micro-kernel that is exact for them, and of those the one with the largest tile.
+    pub(crate) fn select(isa: Isa, max_product: u32) -> Result<Kernels, Error> {
+        let unavailable = || Error::IsaUnavailable {
+            isa,
+            available: names(Isa::available()),
+        };
+        let exact = table::micro_kernels()
+            .filter(|row| row.isa == isa && row.max_product >= max_product)
+            .filter_map(MicroKernel::ready);
+        let micro = exact
+            .min_by_key(|row| (row.max_product, usize::MAX - row.tile.mr * row.tile.nr))
+            .ok_or_else(unavailable)?;
+        let prologue = |elem| table::prologue(isa, elem).ok_or_else(unavailable);
+        let epilogue = |elem| table::epilogue(isa, elem).ok_or_else(unavailable);
+        let [a, b, c] = Elem::ALL;
+        Ok(Kernels {
+            micro,
+            prologues: [prologue(a)?, prologue(b)?, prologue(c)?],
+            epilogues: [epilogue(a)?, epilogue(b)?, epilogue(c)?],
+        })
+    }
+
+    pub(crate) fn prologue(&self, source: Elem) -> Ready<Prologue> {
+        self.prologues[source as usize]
+    }
+
+    pub(crate) fn epilogue(&self, destination: Elem) -> Ready<Epilogue> {
+        self.epilogues[destination as usize]
+    }
+}
+
+/// The instruction set to use: the one asked for, else the one that `NOISYQUANT_ISA` names, else the
+/// best of this CPU that has kernels. What is asked for and is missing is an error, never replaced.
+pub(crate) fn choose_isa(asked: Option<Isa>) -> Result<Isa, Error> {
+    let isa = match (asked, std::env::var("NOISYQUANT_ISA")) {
+        (Some(isa), _) => isa,
+        (None, Ok(name)) if !name.is_empty() => {
+            Isa::from_name(&name).ok_or_else(|| Error::IsaUnknown {
+                expected: names(Isa::ALL.into_iter()),
+                got: name,
+            })?
+        }
+        (None, Err(std::env::VarError::NotUnicode(name))) => {
+            return Err(Error::IsaUnknown {
+                expected: names(Isa::ALL.into_iter()),
+                got: name.to_string_lossy().into_owned(),
+            });
+        }
+        _ => Isa::available()
+            .rfind(|isa| table::micro_kernels().any(|row| row.isa == *isa))
+            .unwrap_or(Isa::Scalar),
+    };
+    if !isa.is_available() {
+        return Err(Error::IsaUnavailable {
+            isa,
+            available: names(Isa::available()),
+        });
+    }
+    Ok(isa)
+}
+
+fn names(isas: impl Iterator<Item = Isa>) -> String {
+    isas.map(Isa::name).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,145 @@
+//! Blocking: how one call is cut into blocks of rows, panels of columns, and tasks for threads.
+
+use std::fmt;
+
+use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::layout::codes_stride;
+use noisyquant_kernels::table::{MicroKernel, Ready};
+
+/// Codes of one block of rows should stay in L2 beside the panels that stream past them.
+const CODES_BYTES: usize = 512 << 10;
+
+/// Accumulators of one step should stay in L1 beside one panel.
+const ACCUMULATOR_BYTES: usize = 8 << 10;
+
+/// A task shorter than this is not worth handing to another thread.
+const TASK_MICROSECONDS: usize = 10;
+
+/// Along which side of the output a call is split over threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// Blocks of rows: each task quantizes its own rows.
+    Rows,
+    /// Blocks of output channels: each task quantizes all rows, which are few.
+    Columns,
+}
+
+/// How a call will run; see [`QuantLinear::explain`](crate::QuantLinear::explain). Displays itself
+/// with its reasons.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Instruction set.
+    pub isa: Isa,
+    /// Name of the micro-kernel.
+    pub kernel: &'static str,
+    /// Rows, inputs and output channels of the call.
+    pub shape: (usize, usize, usize),
+    /// Rows quantized at a time, just before they are used.
+    pub block_rows: usize,
+    /// Rows that one call of the micro-kernel takes from a block.
+    pub step_rows: usize,
+    /// Tasks that the call is split into at the most.
+    pub tasks: usize,
+    nr: usize,
+    mr: usize,
+    code_bytes: usize,
+}
+
+impl Plan {
+    /// The blocking of `[m, k] × [n, k]` for a kernel, on up to `threads` threads.
+    pub(crate) fn new(
+        kernel: Ready<MicroKernel>,
+        (m, k, n): (usize, usize, usize),
+        threads: usize,
+    ) -> Plan {
+        let (mr, nr) = (kernel.tile.mr, kernel.tile.nr);
+        let code_bytes = kernel.code_bytes();
+        // The fewest blocks that fit, of even height: no short block at the end.
+        let most = (CODES_BYTES / (codes_stride(k) * code_bytes)).max(mr);
+        let blocks = m.div_ceil(most).max(1);
+        let block_rows = m.div_ceil(blocks).max(1);
+        let most = (ACCUMULATOR_BYTES / (nr * size_of::<i32>() * mr)).max(1) * mr;
+        let work = m.saturating_mul(n).saturating_mul(k);
+        let worthwhile = work / macs_per_microsecond(kernel.isa) / TASK_MICROSECONDS;
+        Plan {
+            isa: kernel.isa,
+            kernel: kernel.name,
+            shape: (m, k, n),
+            block_rows,
+            step_rows: most.min(block_rows),
+            tasks: threads.min(worthwhile).max(1),
+            nr,
+            mr,
+            code_bytes,
+        }
+    }
+
+    /// How a part of the output of `rows` rows and `panels` panels is split in two, if at all: by
+    /// rows as long as both halves keep two register tiles, by columns when rows are few.
+    pub(crate) fn split(&self, rows: usize, panels: usize) -> Option<Split> {
+        if rows >= 4 * self.mr {
+            Some(Split::Rows)
+        } else if panels >= 2 {
+            Some(Split::Columns)
+        } else {
+            None
+        }
+    }
+
+    /// Bytes of codes, of widened codes and of accumulators that one task needs.
+    pub(crate) fn task_parts(&self) -> [usize; 3] {
+        let codes = self.block_rows * codes_stride(self.shape.1);
+        let wide = if self.code_bytes == 2 { 2 * codes } else { 0 };
+        let accumulators = (self.step_rows * self.nr * size_of::<i32>()).next_multiple_of(64);
+        [codes, wide, accumulators]
+    }
+
+    /// Bytes of scratch that one task needs: a multiple of 64.
+    pub(crate) fn task_bytes(&self) -> usize {
+        self.task_parts().iter().sum()
+    }
+}
+
+/// A rough rate per core, for deciding whether a second thread can pay.
+fn macs_per_microsecond(isa: Isa) -> usize {
+    match isa {
+        Isa::Scalar => 1_000,
+        Isa::Neon => 20_000,
+        Isa::Avx2 | Isa::NeonDotprod => 70_000,
+        Isa::AvxVnni | Isa::NeonI8mm => 200_000,
+        Isa::Avx512Vnni => 350_000,
+        Isa::Amx => 1_500_000,
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (m, k, n) = self.shape;
+        let (panels, block) = (n.div_ceil(self.nr), self.block_rows);
+        writeln!(f, "{m}x{k} · {n}x{k}ᵀ: {} ({})", self.kernel, self.isa)?;
+        writeln!(
+            f,
+            "  rows: {} block(s) of up to {block}: their codes take {} KiB of the {} KiB kept for them",
+            m.div_ceil(block),
+            (block * codes_stride(k) * self.code_bytes) >> 10,
+            CODES_BYTES >> 10,
+        )?;
+        writeln!(
+            f,
+            "  columns: {panels} panel(s) of {}, each read once per block and met by {} rows a step",
+            self.nr, self.step_rows,
+        )?;
+        match (self.tasks, self.split(m, panels)) {
+            (2.., Some(Split::Rows)) => write!(f, "  threads: {} tasks by rows", self.tasks),
+            (2.., Some(Split::Columns)) => {
+                write!(
+                    f,
+                    "  threads: {} tasks by columns: rows are few",
+                    self.tasks
+                )
+            }
+            _ => write!(f, "  threads: 1 (one allowed, or a second would not pay)"),
+        }
+    }
+}
