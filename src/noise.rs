@@ -54,7 +54,7 @@ mod tests {
 
     // Also computed by an independent ChaCha8 in Python.
     const GOLDEN_SEED_0: [f32; 4] = [-0.6255188, 0.67383945, 0.8181261, 0.26284897];
-    const GOLDEN_SEED_MAX: [f32; 2] = [-0.7309179, 0.40864635];
+    const GOLDEN_SEED_MAX: [f32; 2] = [-0.73091793, 0.40864635];
 
     #[test]
     fn draws_are_uniform_in_minus_one_to_one() {

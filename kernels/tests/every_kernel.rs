@@ -330,6 +330,9 @@ fn offered() -> BTreeSet<&'static str> {
         if has!("avx2") && has!("fma") && has!("f16c") {
             isas.insert("avx2");
         }
+        if has!("avx2") && has!("avxvnni") {
+            isas.insert("avxvnni");
+        }
         if has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx512vnni") {
             isas.insert("avx512vnni");
         }

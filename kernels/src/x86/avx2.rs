@@ -1,40 +1,12 @@
-//! AVX2: exact int8 by `vpmaddwd` on widened codes, int6 by `vpmaddubsw` with i16 accumulation,
-//! and all prologues and epilogues on 256-bit registers.
-//!
-//! Both register tiles are 6 × 16; with 16 registers nothing is left over:
-//!
-//! ```text
-//!                ymm12 (8 channels)   ymm13 (8 channels)
-//!   row 0 ymm14  ymm0                 ymm1
-//!   ...   (codes, broadcast)                              ymm15: product
-//!   row 5 ymm14  ymm10                ymm11
-//! ```
+//! AVX2: exact int8 by `vpmaddwd` on widened codes, int7 by `vpmaddubsw`, int6 by `vpmaddubsw` with
+//! i16 accumulation, and all prologues and epilogues on 256-bit registers. All register tiles are
+//! 6 × 16 as drawn in [`ymm`]; with 16 registers nothing is left over.
 
 use core::arch::x86_64::*;
 
+use super::ymm::{self, Dot, MR, NR, TileFn};
 use crate::layout::{K_ALIGN, padded_k};
 use crate::table::{FinishArgs, MicroArgs, QuantizeArgs, WidenArgs};
-
-const MR: usize = 6;
-const NR: usize = 16;
-
-/// A register tile: computes rows `row..row + R` for its number of rows `R`.
-type TileFn = unsafe fn(&MicroArgs, usize);
-
-/// Covers all rows with the tallest tiles and a shorter last one; `tiles[r - 1]` has `r` rows.
-///
-/// # Safety
-///
-/// The CPU has AVX2 and `args` keeps the promises of the tiles.
-unsafe fn for_each_tile(args: &MicroArgs, tiles: &[TileFn; MR]) {
-    let mut row = 0;
-    while row < args.m {
-        let rows = MR.min(args.m - row);
-        // SAFETY: passed on, and `row + rows ≤ m`.
-        unsafe { tiles[rows - 1](args, row) };
-        row += rows;
-    }
-}
 
 /// Exact int8. `vpmaddubsw` would saturate (`2 · 255 · 127 > 32 767`), so codes are 16 bits wide
 /// (see [`widen`]) and weights are widened as they are loaded: a step of 2 inputs is 12 `vpmaddwd`,
@@ -55,7 +27,7 @@ pub(super) unsafe fn micro_u8s8(args: &MicroArgs) {
         tile_u8s8::<6>,
     ];
     // SAFETY: passed on.
-    unsafe { for_each_tile(args, &TILES) }
+    unsafe { ymm::for_each_tile(args, &TILES) }
 }
 
 /// # Safety
@@ -84,9 +56,53 @@ unsafe fn tile_u8s8<const R: usize>(args: &MicroArgs, row: usize) {
             b = b.add(NR * 2);
         }
         for (r, acc) in acc.iter().enumerate() {
-            store(args, row + r, *acc, args.accumulate);
+            ymm::store(args, row + r, *acc, args.accumulate);
         }
     }
+}
+
+/// `vpmaddubsw`, `vpmaddwd`, `vpaddd`: four products a lane, exact while a pair of them fits i16.
+struct Maddubs;
+
+impl Dot for Maddubs {
+    #[inline(always)]
+    unsafe fn dot(acc: __m256i, codes: __m256i, weights: __m256i) -> __m256i {
+        // SAFETY: the caller has AVX2.
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(codes, weights);
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+}
+
+/// int7: operands of which at least one has 7 bits or fewer, so that two products fit an i16
+/// (`2 · 127 · 127`, `2 · 255 · 63`). A step of 4 inputs is 12 of each of the three instructions.
+///
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`MicroArgs`] for `NR = 16`,
+/// `KR = 4`.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn micro_u7s8(args: &MicroArgs) {
+    const TILES: [TileFn; MR] = [
+        tile_u7s8::<1>,
+        tile_u7s8::<2>,
+        tile_u7s8::<3>,
+        tile_u7s8::<4>,
+        tile_u7s8::<5>,
+        tile_u7s8::<6>,
+    ];
+    // SAFETY: passed on.
+    unsafe { ymm::for_each_tile(args, &TILES) }
+}
+
+/// # Safety
+///
+/// As [`micro_u7s8`], and `row + R ≤ m`.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn tile_u7s8<const R: usize>(args: &MicroArgs, row: usize) {
+    // SAFETY: passed on.
+    unsafe { ymm::tile::<Maddubs, R, 1>(args, row) }
 }
 
 /// int6, and any operands whose products are at most 2047: sixteen of them fit an i16, so eight
@@ -109,7 +125,7 @@ pub(super) unsafe fn micro_u6s6(args: &MicroArgs) {
         tile_u6s6::<6>,
     ];
     // SAFETY: passed on.
-    unsafe { for_each_tile(args, &TILES) }
+    unsafe { ymm::for_each_tile(args, &TILES) }
 }
 
 /// # Safety
@@ -148,29 +164,9 @@ unsafe fn tile_u6s6<const R: usize>(args: &MicroArgs, row: usize) {
             }
             for (r, acc) in acc.iter().enumerate() {
                 let sums = acc.map(|v| _mm256_madd_epi16(v, ones));
-                store(args, row + r, sums, accumulate);
+                ymm::store(args, row + r, sums, accumulate);
             }
             accumulate = true;
-        }
-    }
-}
-
-/// Stores or adds one row of 16 accumulators.
-///
-/// # Safety
-///
-/// The CPU has AVX2 and `c` holds row `row`.
-#[target_feature(enable = "avx2")]
-#[inline]
-unsafe fn store(args: &MicroArgs, row: usize, acc: [__m256i; 2], accumulate: bool) {
-    // SAFETY: the caller promises the row; `c` is aligned and rows are 64 bytes.
-    unsafe {
-        let c = args.c.add(row * NR).cast::<__m256i>();
-        for (half, mut v) in acc.into_iter().enumerate() {
-            if accumulate {
-                v = _mm256_add_epi32(v, _mm256_load_si256(c.add(half)));
-            }
-            _mm256_store_si256(c.add(half), v);
         }
     }
 }

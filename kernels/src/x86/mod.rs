@@ -2,8 +2,10 @@
 
 mod avx2;
 mod avx512vnni;
+mod avxvnni;
 mod detect;
 mod probe;
+mod ymm;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
@@ -27,6 +29,20 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         probe: probe::avx2_madd_i16,
     },
     MicroKernel {
+        name: "avx2_u7s8_6x16x4",
+        isa: Isa::Avx2,
+        tile: Tile {
+            mr: 6,
+            nr: 16,
+            kr: 4,
+        },
+        widen: None,
+        // Two products in an i16: 2 · 16 383 ≤ 32 767. 127 · 127 and 255 · 63 are below.
+        max_product: 16_383,
+        micro: avx2::micro_u7s8,
+        probe: probe::avx2_maddubs,
+    },
+    MicroKernel {
         name: "avx2_u6s6_6x16x4",
         isa: Isa::Avx2,
         tile: Tile {
@@ -39,6 +55,19 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_product: 2047,
         micro: avx2::micro_u6s6,
         probe: probe::avx2_maddubs_x8,
+    },
+    MicroKernel {
+        name: "avxvnni_u8s8_6x16x4",
+        isa: Isa::AvxVnni,
+        tile: Tile {
+            mr: 6,
+            nr: 16,
+            kr: 4,
+        },
+        widen: None,
+        max_product: u32::MAX,
+        micro: avxvnni::micro,
+        probe: probe::avxvnni_dpbusd,
     },
     MicroKernel {
         name: "avx512vnni_u8s8_12x32x4",

@@ -38,6 +38,61 @@ pub(super) unsafe fn avx2_madd_i16(steps: u64) -> u64 {
     steps.max(1) * 8 * 16
 }
 
+/// `vpmaddubsw` + `vpmaddwd` + `vpaddd` on ymm, 32 MACs each: the step of int7 on AVX2.
+///
+/// # Safety
+///
+/// The CPU has AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn avx2_maddubs(steps: u64) -> u64 {
+    // SAFETY: registers only.
+    unsafe {
+        asm!(
+            "vpxor ymm15, ymm15, ymm15",
+            "2:",
+            ".irp i, 0,1,2,3,4,5,6,7",
+            "vpmaddubsw ymm8, ymm15, ymm15",
+            "vpmaddwd ymm8, ymm8, ymm15",
+            "vpaddd ymm\\i, ymm\\i, ymm8",
+            ".endr",
+            "dec {n}",
+            "jnz 2b",
+            n = inout(reg) steps.max(1) => _,
+            out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _,
+            out("ymm5") _, out("ymm6") _, out("ymm7") _, out("ymm8") _, out("ymm15") _,
+            options(nomem, nostack),
+        );
+    }
+    steps.max(1) * 8 * 32
+}
+
+/// `vpdpbusd` on ymm in its VEX encoding, 32 MACs each, on 12 independent chains.
+///
+/// # Safety
+///
+/// The CPU has AVX-VNNI.
+#[target_feature(enable = "avx2,avxvnni")]
+pub(super) unsafe fn avxvnni_dpbusd(steps: u64) -> u64 {
+    // SAFETY: registers only. The accumulators' values do not matter, so they start as they are.
+    unsafe {
+        asm!(
+            "vpxor ymm15, ymm15, ymm15",
+            "2:",
+            ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11",
+            "{{vex}} vpdpbusd ymm\\i, ymm15, ymm15",
+            ".endr",
+            "dec {n}",
+            "jnz 2b",
+            n = inout(reg) steps.max(1) => _,
+            out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _,
+            out("ymm5") _, out("ymm6") _, out("ymm7") _, out("ymm8") _, out("ymm9") _,
+            out("ymm10") _, out("ymm11") _, out("ymm15") _,
+            options(nomem, nostack),
+        );
+    }
+    steps.max(1) * 12 * 32
+}
+
 /// Eight `vpmaddubsw`, seven `vpaddw`, then `vpmaddwd` + `vpaddd`, 32 MACs each: int6 on AVX2.
 ///
 /// # Safety

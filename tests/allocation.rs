@@ -1,0 +1,53 @@
+//! `forward_into` does not allocate after warm-up. One test in this binary: the counter is global.
+
+mod common;
+
+use std::alloc::System;
+
+use common::{Problem, isas};
+use half::f16;
+use rayon::ThreadPoolBuilder;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Allocations of `calls` calls of `work`, after a few for warm-up.
+fn allocations(calls: usize, mut work: impl FnMut()) -> usize {
+    for _ in 0..50 {
+        work();
+    }
+    let region = Region::new(ALLOCATOR);
+    for _ in 0..calls {
+        work();
+    }
+    let change = region.change();
+    change.allocations + change.reallocations
+}
+
+#[test]
+fn forward_into_does_not_allocate() {
+    let pool = ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    for (m, k, n) in [(197, 384, 384), (1, 2048, 2048), (4, 100, 70)] {
+        let problem = Problem::new(m, k, n);
+        for isa in isas().into_iter().filter(|isa| isa.name() != "scalar") {
+            let layer = problem
+                .builder()
+                .calibrate(&problem.x)
+                .isa(isa)
+                .build()
+                .unwrap();
+            let x: Vec<f16> = problem.x.iter().map(|v| f16::from_f32(*v)).collect();
+            let mut y = vec![0f32; m * n];
+            let mut serial = layer.scratch_with_threads(m, 1);
+            let count = allocations(20, || layer.forward_into(&x, &mut y, &mut serial).unwrap());
+            assert_eq!(count, 0, "{isa} {m}x{k}x{n}, one thread");
+            // On a worker of the pool; entering a pool from outside is rayon's own affair.
+            let count = pool.install(|| {
+                let mut scratch = layer.scratch(m);
+                allocations(20, || layer.forward_into(&x, &mut y, &mut scratch).unwrap())
+            });
+            assert_eq!(count, 0, "{isa} {m}x{k}x{n}, a pool of three");
+        }
+    }
+}

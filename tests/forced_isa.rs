@@ -1,0 +1,65 @@
+//! `NOISYQUANT_ISA`: forces what is there, refuses what is not. The variable is read when a layer is
+//! built, so each case runs in a process of its own: this binary again, with `PROBE` set.
+
+use std::process::Command;
+
+use noisyquant::{Isa, QuantLinear, Quantizer, Range};
+
+/// What building a layer says in a process with `NOISYQUANT_ISA=value`.
+fn build_with(value: &str) -> String {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "probe", "--nocapture"])
+        .env("NOISYQUANT_ISA", value)
+        .env("PROBE", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.split_once("probe says: "));
+    line.unwrap_or_else(|| panic!("no answer in {text}"))
+        .1
+        .to_string()
+}
+
+#[test]
+fn probe() {
+    if std::env::var_os("PROBE").is_none() {
+        return; // only speaks as the child of the tests below
+    }
+    let quantizer = Quantizer::symmetric(Range::Fixed {
+        min: -1.0,
+        max: 1.0,
+    });
+    match QuantLinear::builder(&[1.0; 4], 2, 2)
+        .quantizer(quantizer)
+        .build()
+    {
+        Ok(layer) => println!("\nprobe says: {}", layer.isa()),
+        Err(error) => println!("\nprobe says: {error}"),
+    }
+}
+
+#[test]
+fn forces_each_available_set() {
+    for isa in Isa::available() {
+        assert_eq!(build_with(isa.name()), isa.name());
+    }
+}
+
+#[test]
+fn refuses_missing_and_unknown_sets() {
+    for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
+        let answer = build_with(isa.name());
+        assert!(
+            answer.starts_with(&format!("instruction set {isa}: expected")),
+            "{answer}"
+        );
+    }
+    let answer = build_with("sse9");
+    assert!(
+        answer.starts_with("NOISYQUANT_ISA: expected one of scalar, avx2"),
+        "{answer}"
+    );
+    assert!(answer.contains("sse9"), "{answer}");
+}
