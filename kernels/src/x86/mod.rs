@@ -16,7 +16,7 @@ mod ymm;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
-use crate::table::{Epilogue, MicroKernel, Prologue};
+use crate::table::{Epilogue, MicroKernel, Prologue, block_by_steps};
 use crate::view::Elem;
 
 pub(crate) use detect::{detect, refused};
@@ -33,6 +33,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: Some(avx2::widen),
         max_product: u32::MAX,
         micro: avx2::micro_u8s8,
+        block: block_by_steps,
         probe: probe::avx2_madd_i16,
     },
     MicroKernel {
@@ -47,6 +48,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         // Two products in an i16: 2 · 16 383 ≤ 32 767. 127 · 127 and 255 · 63 are below.
         max_product: 16_383,
         micro: avx2::micro_u7s8,
+        block: block_by_steps,
         probe: probe::avx2_maddubs,
     },
     MicroKernel {
@@ -61,6 +63,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         // Two products a lane, eight times: 16 · 2047 ≤ 32 767. 63 · 31 = 1953.
         max_product: 2047,
         micro: avx2::micro_u6s6,
+        block: block_by_steps,
         probe: probe::avx2_maddubs_x8,
     },
     MicroKernel {
@@ -74,6 +77,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: None,
         max_product: u32::MAX,
         micro: avxvnni::micro,
+        block: block_by_steps,
         probe: probe::avxvnni_dpbusd,
     },
     MicroKernel {
@@ -87,6 +91,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: None,
         max_product: u32::MAX,
         micro: avx512vnni::micro,
+        block: block_by_steps,
         probe: probe::avx512_dpbusd,
     },
     MicroKernel {
@@ -100,6 +105,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: None,
         max_product: u32::MAX,
         micro: amx::micro,
+        block: amx::block,
         probe: amx::probe,
     },
 ];
