@@ -69,7 +69,9 @@ struct Tile {
     a: *const u8,
     a_stride: usize,
     b: *const i8,
+    next: *const i8,
 }
+const LINES: usize = 3;
 
 /// The steps of a walk over tiles, for one arrangement of tile registers.
 trait Shape {
@@ -174,10 +176,12 @@ impl Shape for Pair {
                 "add {b}, 2048",
                 "tileloadd tmm6, [{b} + {bs}]",
                 "tileloadd tmm4, [{a} + {s}]",
+                ".rept {lines}", "prefetcht1 [{next}]", "add {next}, 64", ".endr",
                 "tdpbusd tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{b} + {bs} + 64]",
                 "tdpbusd tmm1, tmm4, tmm7",
                 "tileloadd tmm5, [{a1} + {s}]",
+                ".rept {lines}", "prefetcht1 [{next}]", "add {next}, 64", ".endr",
                 "tdpbusd tmm2, tmm5, tmm6",
                 "tdpbusd tmm3, tmm5, tmm7",
                 "3:",
@@ -187,8 +191,10 @@ impl Shape for Pair {
                 a1 = inout(reg) tile.a.add(TILE_ROWS * tile.a_stride) => _,
                 b = inout(reg) tile.b => _,
                 n = inout(reg) steps => _,
+                next = inout(reg) tile.next => _,
                 s = in(reg) tile.a_stride,
                 bs = in(reg) ROW_BYTES,
+                lines = const LINES,
                 options(readonly, nostack),
             );
         }
@@ -375,6 +381,9 @@ unsafe fn walk<S: Shape>(
                     a: args.a.add(row * args.a_stride),
                     a_stride: args.a_stride,
                     b: args.b.add(panel * NR * args.k),
+                    next: args.b.wrapping_add(
+                        (panel + 1) * NR * args.k + start / height * (args.k / 64) * LINES * 2 * 64,
+                    ),
                 };
                 match before {
                     None => S::start(&tile),

@@ -296,38 +296,71 @@ pub(super) unsafe fn finish_bf16(args: &FinishArgs) {
 
 /// Thirty-two columns at a time, their constants in registers while the rows go by (eq. 9).
 ///
+/// Where all rows of `y` are misaligned alike, the columns are taken in vectors that are aligned in
+/// `y`: three of which the outer two are partial, instead of two that each straddle cache lines.
+///
 /// # Safety
 ///
 /// As [`finish_f32`], for elements of `D`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 unsafe fn finish<D: Destination>(args: &FinishArgs) {
+    let vector = 16 * D::SIZE;
+    let alike = (args.y_stride * D::SIZE).is_multiple_of(vector);
+    let shift = if alike {
+        args.y.addr() % vector / D::SIZE
+    } else {
+        0
+    };
+    // SAFETY: passed on.
+    unsafe {
+        if shift == 0 {
+            finish_vectors::<D, 2>(args, 0);
+        } else {
+            finish_vectors::<D, 3>(args, shift);
+        }
+    }
+}
+
+/// [`finish`] in `V` vectors for each 32 columns, the first of which starts `shift` columns early.
+///
+/// # Safety
+///
+/// As [`finish`]; `16 · V ≥ 32 + shift`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+unsafe fn finish_vectors<D: Destination, const V: usize>(args: &FinishArgs, shift: usize) {
     for n in (0..args.n).step_by(NR) {
-        let mask = match args.n - n {
-            left @ 0..NR => (1u32 << left) - 1,
-            _ => u32::MAX,
-        };
-        let masks = [mask as __mmask16, (mask >> 16) as __mmask16];
-        // SAFETY: the masks keep all accesses within the `n` columns. An address may be past the
-        // end where its mask is 0.
+        let columns = NR.min(args.n - n);
+        let mask = ((1u64 << columns) - 1) << shift;
+        // SAFETY: the masks keep all accesses within the `n` columns. An address may be outside an
+        // operand where its mask is 0.
         unsafe {
-            let column = |half: usize| {
-                let (at, mask) = (n + 16 * half, masks[half]);
-                (
-                    _mm512_maskz_loadu_epi32(mask, args.comp.wrapping_add(at)),
-                    _mm512_maskz_loadu_ps(mask, args.scale.wrapping_add(at)),
-                    _mm512_maskz_loadu_ps(mask, args.bias.wrapping_add(at)),
-                )
-            };
-            let constants = [column(0), column(1)];
+            let mut constants = [(
+                _mm512_setzero_si512(),
+                _mm512_setzero_ps(),
+                _mm512_setzero_ps(),
+            ); V];
+            for (i, (comp, scale, bias)) in constants.iter_mut().enumerate() {
+                let (at, mask) = (
+                    (n + 16 * i).wrapping_sub(shift),
+                    (mask >> (16 * i)) as __mmask16,
+                );
+                *comp = _mm512_maskz_loadu_epi32(mask, args.comp.wrapping_add(at));
+                *scale = _mm512_maskz_loadu_ps(mask, args.scale.wrapping_add(at));
+                *bias = _mm512_maskz_loadu_ps(mask, args.bias.wrapping_add(at));
+            }
             for row in 0..args.m {
-                for (half, (comp, scale, bias)) in constants.iter().enumerate() {
-                    let (at, mask) = (n + 16 * half, masks[half]);
-                    let c = args.c.wrapping_add(row * args.c_stride + at);
+                for (i, (comp, scale, bias)) in constants.iter().enumerate() {
+                    let (at, mask) = (
+                        (n + 16 * i).wrapping_sub(shift),
+                        (mask >> (16 * i)) as __mmask16,
+                    );
+                    let c = args.c.wrapping_add((row * args.c_stride).wrapping_add(at));
                     let acc = _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, c), *comp);
                     let v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), *scale, *bias);
-                    let y = args.y.wrapping_add((row * args.y_stride + at) * D::SIZE);
-                    D::store(y, mask, v);
+                    let y = (row * args.y_stride).wrapping_add(at).wrapping_mul(D::SIZE);
+                    D::store(args.y.wrapping_add(y), mask, v);
                 }
             }
         }

@@ -1,0 +1,106 @@
+//! The float path against logits that JAX computed from the same weights, and proof that this would
+//! notice.
+
+mod common;
+
+use common::{File, Stored};
+use noisyquant_vit::{Error, Vit, Workspace, embedded};
+use safetensors::SafeTensors;
+
+const GOLDEN: &[u8] = include_bytes!("../assets/golden-logits.safetensors");
+
+/// Logits by JAX of the first images of the test set.
+fn golden() -> Vec<f32> {
+    let file = SafeTensors::deserialize(GOLDEN).unwrap();
+    let view = file.tensor("logits").unwrap();
+    assert_eq!(view.shape(), [8, 10]);
+    view.data()
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&four| f32::from_le_bytes(four))
+        .collect()
+}
+
+/// Largest difference between this model's logits and the golden ones, relative to the image's
+/// largest logit.
+fn error_of(model: &[u8]) -> Result<f32, Error> {
+    let vit = Vit::from_safetensors(model)?;
+    let golden = golden();
+    let images = embedded::test()?.normalised(vit.config(), 0..8)?;
+    let mut logits = vec![0.0; golden.len()];
+    vit.forward(&images, &mut logits, &mut Workspace::new(&vit, 8))?;
+    let errors = logits
+        .chunks(10)
+        .zip(golden.chunks(10))
+        .map(|(got, expected)| {
+            let largest = expected
+                .iter()
+                .fold(0.0f32, |most, logit| most.max(logit.abs()));
+            got.iter()
+                .zip(expected)
+                .fold(0.0f32, |most, (a, b)| most.max((a - b).abs()))
+                / largest
+        });
+    Ok(errors.fold(0.0, f32::max))
+}
+
+#[test]
+fn float_logits_are_those_of_jax() {
+    let error = error_of(embedded::WEIGHTS).unwrap();
+    assert!(error <= 1e-4, "relative error {error:e}");
+    assert!(
+        error_of(&File::embedded().bytes()).unwrap() <= 1e-4,
+        "taking the file apart must not change it"
+    );
+}
+
+/// Exchange rows and columns of a square matrix of two-byte numbers.
+fn transpose(matrix: &mut Stored) {
+    let [rows, columns] = matrix.shape[..] else {
+        panic!("expected a matrix")
+    };
+    assert_eq!(rows, columns, "another shape would not load at all");
+    let numbers = matrix.data.clone();
+    for (at, to) in matrix.data.chunks_exact_mut(2).enumerate() {
+        let from = at % rows * columns + at / rows;
+        to.copy_from_slice(&numbers[2 * from..2 * from + 2]);
+    }
+}
+
+#[test]
+fn a_transposed_weight_is_noticed() {
+    for block in 0..6 {
+        let mut file = File::embedded();
+        transpose(file.tensor(&format!("blocks.{block}.attn.proj.weight")));
+        let error = error_of(&file.bytes()).unwrap();
+        assert!(error > 1e-2, "block {block}: relative error only {error:e}");
+    }
+}
+
+#[test]
+fn exchanged_queries_and_keys_are_noticed() {
+    let mut file = File::embedded();
+    let qkv = file.tensor("blocks.3.attn.qkv.weight");
+    let third = qkv.data.len() / 3;
+    qkv.data[..2 * third].rotate_left(third);
+    let error = error_of(&file.bytes()).unwrap();
+    assert!(error > 1e-2, "relative error only {error:e}");
+}
+
+#[test]
+fn a_position_off_by_one_is_noticed() {
+    let mut file = File::embedded();
+    let width = file.tensor("cls_token").data.len();
+    file.tensor("pos_embed").data.rotate_left(width);
+    let error = error_of(&file.bytes()).unwrap();
+    assert!(error > 1e-2, "relative error only {error:e}");
+}
+
+#[test]
+fn another_epsilon_is_noticed() {
+    let mut file = File::embedded();
+    file.metadata.insert("layer_norm_eps".into(), "1e-1".into());
+    let error = error_of(&file.bytes()).unwrap();
+    assert!(error > 1e-3, "relative error only {error:e}");
+}
