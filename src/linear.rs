@@ -352,10 +352,9 @@ impl QuantLinear {
 
     /// Bytes of scratch for calls of up to `max_rows` rows on `threads` threads.
     pub fn scratch_bytes(&self, max_rows: usize, threads: usize) -> usize {
-        // Blocks of more rows are not always larger (they are cut evenly), but never larger than
-        // twice the height at which a second block begins.
-        let tallest = self.plan(usize::MAX, 1).block_rows;
-        let rows = max_rows.min(tallest).max(1);
+        // A call of fewer rows never has higher blocks than this.
+        let highest = self.plan(usize::MAX, 1).block_rows;
+        let rows = max_rows.min(highest).max(1);
         self.plan(rows, 1)
             .task_bytes()
             .saturating_mul(threads.max(1))

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::isa::{self, Isa};
 use noisyquant_kernels::layout::codes_stride;
 use noisyquant_kernels::table::{MicroKernel, Ready};
 
-/// Codes of one block of rows should stay in L2 beside the panels that stream past them.
-const CODES_BYTES: usize = 1024 << 10;
+/// Blocks are at least this high where weights stay in L2.
+const LOW_BLOCK: usize = 24;
 
 /// Accumulators of one step should stay in L1 beside one panel.
 const ACCUMULATOR_BYTES: usize = 8 << 10;
@@ -44,6 +44,7 @@ pub struct Plan {
     nr: usize,
     mr: usize,
     code_bytes: usize,
+    weights_stay: bool,
 }
 
 impl Plan {
@@ -55,21 +56,20 @@ impl Plan {
     ) -> Plan {
         let (mr, nr) = (kernel.tile.mr, kernel.tile.nr);
         let code_bytes = kernel.code_bytes();
-        // The fewest blocks that fit, of even height: no short block at the end.
-        let most = (CODES_BYTES / (codes_stride(k) * code_bytes)).max(mr);
-        let blocks = m.div_ceil(most).max(1);
-        let block_rows = m.div_ceil(blocks).max(1);
-        static R: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
-            std::env::var("R")
-                .ok()
-                .and_then(|v| v.parse().ok())
-                .unwrap_or(0)
-        });
-        let block_rows = if *R > 0 {
-            (*R).min(block_rows)
+        let l2 = isa::l2_bytes();
+        // A block meets every panel. Weights that stay in L2 beside inputs and outputs are read
+        // again for each block at little cost: then blocks are low, their codes stay in L1, and
+        // outputs are written along rows. Other weights come from L3 or memory: then a block is as
+        // high as half of L2 holds codes, and they are read once.
+        let weights_stay = n.saturating_mul(k) <= l2 / 3;
+        let highest = (l2 / 2 / (codes_stride(k) * code_bytes)).max(mr);
+        let high = if weights_stay {
+            LOW_BLOCK.next_multiple_of(mr).min(highest)
         } else {
-            block_rows
+            highest
         };
+        // Of even height: no short block at the end.
+        let block_rows = m.div_ceil(m.div_ceil(high).max(1)).max(1);
         let most = (ACCUMULATOR_BYTES / (nr * size_of::<i32>() * mr)).max(1) * mr;
         let work = m.saturating_mul(n).saturating_mul(k);
         let worthwhile = work / macs_per_microsecond(kernel.isa) / TASK_MICROSECONDS;
@@ -83,6 +83,7 @@ impl Plan {
             nr,
             mr,
             code_bytes,
+            weights_stay,
         }
     }
 
@@ -131,14 +132,18 @@ impl fmt::Display for Plan {
         writeln!(f, "{m}x{k} · {n}x{k}ᵀ: {} ({})", self.kernel, self.isa)?;
         writeln!(
             f,
-            "  rows: {} block(s) of up to {block}: their codes take {} KiB of the {} KiB kept for them",
+            "  rows: {} block(s) of up to {block}, whose codes take {} KiB: {}",
             m.div_ceil(block),
             (block * codes_stride(k) * self.code_bytes) >> 10,
-            CODES_BYTES >> 10,
+            if self.weights_stay {
+                "low, as the weights stay in L2 from block to block"
+            } else {
+                "high, to read the weights once"
+            },
         )?;
         writeln!(
             f,
-            "  columns: {panels} panel(s) of {}, each read once per block and met by {} rows a step",
+            "  columns: {panels} panel(s) of {}, each meets a block {} rows at a time",
             self.nr, self.step_rows,
         )?;
         match (self.tasks, self.split(m, panels)) {
@@ -151,6 +156,13 @@ impl fmt::Display for Plan {
                 )
             }
             _ => write!(f, "  threads: 1 (one allowed, or a second would not pay)"),
+        }?;
+        match Isa::ALL.into_iter().find(|isa| isa.is_refused()) {
+            Some(isa) => write!(
+                f,
+                "\n  {isa}: the CPU has it, the operating system refused its use"
+            ),
+            None => Ok(()),
         }
     }
 }

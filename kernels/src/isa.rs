@@ -1,6 +1,7 @@
 //! Instruction sets: their names, their order, and which of them this CPU can run.
 
 use core::fmt;
+use std::sync::LazyLock;
 
 use crate::arch;
 
@@ -90,6 +91,12 @@ impl Isa {
     }
 }
 
+/// Bytes of this core's level-2 cache as the CPU says, or 1 MiB where it does not. Asked once.
+pub fn l2_bytes() -> usize {
+    static BYTES: LazyLock<usize> = LazyLock::new(|| arch::l2_bytes().unwrap_or(1 << 20));
+    *BYTES
+}
+
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -106,6 +113,11 @@ mod tests {
             assert_eq!(Isa::from_name(isa.name()), Some(isa));
         }
         assert_eq!(Isa::from_name("sse9"), None);
+    }
+
+    #[test]
+    fn the_size_of_l2_is_plausible() {
+        assert!((1 << 16..1 << 30).contains(&l2_bytes()), "{}", l2_bytes());
     }
 
     #[test]

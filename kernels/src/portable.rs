@@ -16,3 +16,8 @@ pub(crate) fn detect(_: Isa) -> bool {
 pub(crate) fn refused(_: Isa) -> bool {
     false
 }
+
+/// Not known here.
+pub(crate) fn l2_bytes() -> Option<usize> {
+    None
+}

@@ -176,6 +176,72 @@ fn check_product(
     }
 }
 
+/// The block leaf with the epilogue of the kernel's set: several panels, the last one partial, `y`
+/// strided and ending at the unmapped page.
+fn check_block(kernel: Ready<MicroKernel>) {
+    let (nr, k) = (kernel.tile.nr, 192);
+    let (max_code, max_weight) = widths(&kernel).into_iter().max().unwrap();
+    let epilogue = table::epilogue(kernel.isa, Elem::F32).unwrap();
+    let mut rng = Rng(17);
+    for m in around(kernel.tile.mr) {
+        for n in around(nr).into_iter().chain([3 * nr - 2]) {
+            let mut codes = vec![0u8; m * k];
+            let mut weights = vec![0i8; n * k];
+            fill("random", max_code, max_weight, &mut codes, &mut weights);
+            let panel = kernel.tile.panel();
+            let mut packed = Guarded::<i8>::aligned(panel.packed_len(n, k).unwrap());
+            panel.pack(&weights, n, k, &mut packed);
+            let stride = codes_stride(k) * kernel.code_bytes();
+            let mut a = Guarded::<u8>::new((m - 1) * stride + k * kernel.code_bytes());
+            for (r, row) in codes.chunks_exact(k).enumerate() {
+                let row_codes = &mut a[r * stride..][..k * kernel.code_bytes()];
+                if kernel.code_bytes() == 2 {
+                    kernel.widen(row, row_codes);
+                } else {
+                    row_codes.copy_from_slice(row);
+                }
+            }
+            let padded = n.next_multiple_of(nr);
+            let comp: Vec<i32> = (0..padded).map(|_| rng.below(999) as i32 - 500).collect();
+            let scale: Vec<f32> = (0..padded).map(|_| rng.float() + 2.0).collect();
+            let bias: Vec<f32> = (0..padded).map(|_| rng.float()).collect();
+            let channels = Channels {
+                comp: &comp,
+                scale: &scale,
+                bias: &bias,
+            };
+            let y_stride = n + m % 3;
+            let mut y = Guarded::<f32>::new((m - 1) * y_stride + n);
+            y.fill(-7.0);
+            let mut c = Guarded::<i32>::aligned(kernel.tile.mr * nr);
+            let out = MatMut::new(&mut y[..], m, n, y_stride).unwrap();
+            let operand = Codes {
+                bytes: &a,
+                stride,
+                rows: m,
+            };
+            kernel.run_block(operand, &packed, epilogue, channels, &mut c, out);
+            for (i, value) in y.iter().enumerate() {
+                let (r, col) = (i / y_stride, i % y_stride);
+                let expected = if col < n {
+                    let row = &codes[r * k..(r + 1) * k];
+                    let acc = spec::accumulate(row, &weights[col * k..(col + 1) * k]);
+                    spec::output(acc, comp[col], scale[col], bias[col])
+                } else {
+                    -7.0
+                };
+                assert_eq!(
+                    *value,
+                    expected,
+                    "{} block m={m} n={n} at {:?}",
+                    kernel.name,
+                    (r, col)
+                );
+            }
+        }
+    }
+}
+
 const SPECIAL: [f32; 12] = [
     0.0,
     -0.0,
@@ -337,6 +403,7 @@ fn every_kernel() {
     let mut names = Vec::new();
     for kernel in table::micro_kernels().filter_map(MicroKernel::ready) {
         check_micro_kernel(kernel);
+        check_block(kernel);
         executed.insert(kernel.isa.name());
         names.push(kernel.name);
     }

@@ -10,6 +10,7 @@ mod amx_permission;
 mod avx2;
 mod avx512vnni;
 mod avxvnni;
+mod cache;
 mod detect;
 mod probe;
 mod ymm;
@@ -19,6 +20,7 @@ use crate::layout::Tile;
 use crate::table::{Epilogue, MicroKernel, Prologue, block_by_steps};
 use crate::view::Elem;
 
+pub(crate) use cache::l2_bytes;
 pub(crate) use detect::{detect, refused};
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
