@@ -1,0 +1,49 @@
+//! What the register tiles of all rows share: covering the rows, and storing accumulators.
+
+use core::arch::aarch64::*;
+
+use crate::table::MicroArgs;
+
+/// A register tile: computes rows `row..row + R` for its number of rows `R`.
+pub(super) type TileFn = unsafe fn(&MicroArgs, usize);
+
+/// Covers all rows with the tallest tiles and a shorter last one; `tiles[r - 1]` has `r` rows.
+///
+/// # Safety
+///
+/// The CPU has what the tiles need and `args` keeps their promises.
+pub(super) unsafe fn for_each_tile(args: &MicroArgs, tiles: &[TileFn]) {
+    let mut row = 0;
+    while row < args.m {
+        let rows = tiles.len().min(args.m - row);
+        // SAFETY: passed on, and `row + rows ≤ m`.
+        unsafe { tiles[rows - 1](args, row) };
+        row += rows;
+    }
+}
+
+/// Stores or adds four accumulators, at element `at` of `c`.
+///
+/// # Safety
+///
+/// `c` holds elements `at..at + 4`.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) unsafe fn store(args: &MicroArgs, at: usize, sums: int32x4_t) {
+    // SAFETY: the caller promises the four elements.
+    unsafe {
+        let c = args.c.add(at);
+        let sums = match args.accumulate {
+            true => vaddq_s32(sums, vld1q_s32(c)),
+            false => sums,
+        };
+        vst1q_s32(c, sums);
+    }
+}
+
+/// The sums of the lanes of each of four vectors.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) fn add_lanes([a, b, c, d]: [int32x4_t; 4]) -> int32x4_t {
+    vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d))
+}
