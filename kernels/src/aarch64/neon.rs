@@ -5,6 +5,7 @@
 //! accumulator belongs to one row and one channel, and its four lanes are added up at the end.
 
 use core::arch::aarch64::*;
+use core::arch::asm;
 
 use super::tiles::{self, TileFn, add_lanes};
 use crate::table::MicroArgs;
@@ -186,12 +187,16 @@ unsafe fn chunk_u6s6<const R: usize, const STEPS: usize>(
             // SAFETY: the caller promises the codes.
             *codes = unsafe { load_pair(a.add(r * stride + step * KR6)) };
         }
-        for n in 0..QUAD {
+        // Two accumulators at a time: of both rows, or of two channels if there is one row.
+        for i in (0..R * QUAD).step_by(2) {
+            let [(r, n), (r2, n2)] = [i, i + 1].map(|i| (i % R, i / R));
             // SAFETY: the caller promises the weights.
-            let [w_p, w_q] = unsafe { load_pair(b.add((step * NR6 + n) * KR6)) };
-            for (sums, [u_p, u_q]) in narrow.iter_mut().zip(codes) {
-                sums[n] = multiply(sums[n], vaddq_s8(u_p, w_q), vaddq_s8(u_q, w_p), step == 0);
-            }
+            let weights = unsafe { [n, n2].map(|n| load_pair(b.add((step * NR6 + n) * KR6))) };
+            let factors = ([codes[r], codes[r2]], weights);
+            [narrow[r][n], narrow[r2][n2]] = match step {
+                0 => add_smull(factors),
+                _ => add_smlal([narrow[r][n], narrow[r2][n2]], factors),
+            };
         }
     }
     for (acc, narrow) in acc.iter_mut().zip(narrow) {
@@ -199,6 +204,64 @@ unsafe fn chunk_u6s6<const R: usize, const STEPS: usize>(
             *acc = vpadalq_s16(*acc, sums);
         }
     }
+}
+
+/// `[u_p, u_q]` and `[w_p, w_q]` for two accumulators.
+type Factors = ([[int8x16_t; 2]; 2], [[int8x16_t; 2]; 2]);
+
+/// `(u_p + w_q) · (u_q + w_p)`, the products of the upper lanes added to those of the lower, for two
+/// accumulators. In `asm!`, and without `pure` and `nomem`, for its order alone: left to itself the
+/// compiler loads ahead and adds ahead, and then has no registers for the results.
+#[target_feature(enable = "neon")]
+#[inline]
+fn add_smull(([u, u2], [w, w2]): Factors) -> [int16x8_t; 2] {
+    let (sum, sum2): (int16x8_t, int16x8_t);
+    // SAFETY: registers only.
+    unsafe {
+        asm!(
+            "add {x:v}.16b, {u_p:v}.16b, {w_q:v}.16b",
+            "add {y:v}.16b, {u_q:v}.16b, {w_p:v}.16b",
+            "add {x2:v}.16b, {u2_p:v}.16b, {w2_q:v}.16b",
+            "add {y2:v}.16b, {u2_q:v}.16b, {w2_p:v}.16b",
+            "smull {sum:v}.8h, {x:v}.8b, {y:v}.8b",
+            "smull {sum2:v}.8h, {x2:v}.8b, {y2:v}.8b",
+            "smlal2 {sum:v}.8h, {x:v}.16b, {y:v}.16b",
+            "smlal2 {sum2:v}.8h, {x2:v}.16b, {y2:v}.16b",
+            sum = out(vreg) sum, sum2 = out(vreg) sum2,
+            u_p = in(vreg) u[0], u_q = in(vreg) u[1], w_p = in(vreg) w[0], w_q = in(vreg) w[1],
+            u2_p = in(vreg) u2[0], u2_q = in(vreg) u2[1],
+            w2_p = in(vreg) w2[0], w2_q = in(vreg) w2[1],
+            x = out(vreg) _, y = out(vreg) _, x2 = out(vreg) _, y2 = out(vreg) _,
+            options(nostack, preserves_flags),
+        );
+    }
+    [sum, sum2]
+}
+
+/// [`add_smull`], added to `sums`.
+#[target_feature(enable = "neon")]
+#[inline]
+fn add_smlal([mut sum, mut sum2]: [int16x8_t; 2], ([u, u2], [w, w2]): Factors) -> [int16x8_t; 2] {
+    // SAFETY: registers only.
+    unsafe {
+        asm!(
+            "add {x:v}.16b, {u_p:v}.16b, {w_q:v}.16b",
+            "add {y:v}.16b, {u_q:v}.16b, {w_p:v}.16b",
+            "add {x2:v}.16b, {u2_p:v}.16b, {w2_q:v}.16b",
+            "add {y2:v}.16b, {u2_q:v}.16b, {w2_p:v}.16b",
+            "smlal {sum:v}.8h, {x:v}.8b, {y:v}.8b",
+            "smlal {sum2:v}.8h, {x2:v}.8b, {y2:v}.8b",
+            "smlal2 {sum:v}.8h, {x:v}.16b, {y:v}.16b",
+            "smlal2 {sum2:v}.8h, {x2:v}.16b, {y2:v}.16b",
+            sum = inout(vreg) sum, sum2 = inout(vreg) sum2,
+            u_p = in(vreg) u[0], u_q = in(vreg) u[1], w_p = in(vreg) w[0], w_q = in(vreg) w[1],
+            u2_p = in(vreg) u2[0], u2_q = in(vreg) u2[1],
+            w2_p = in(vreg) w2[0], w2_q = in(vreg) w2[1],
+            x = out(vreg) _, y = out(vreg) _, x2 = out(vreg) _, y2 = out(vreg) _,
+            options(nostack, preserves_flags),
+        );
+    }
+    [sum, sum2]
 }
 
 /// `Σ x_p · x_q` over the pairs of each of `N` rows of codes or channels of weights, in four partial
