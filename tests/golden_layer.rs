@@ -117,7 +117,7 @@ fn cases() -> Vec<Case> {
         quantizer: quantizers[i / 2 % quantizers.len()],
         noise: noise(i),
         types: types[i % types.len()],
-        special: i % 3 != 0,
+        special: !i.is_multiple_of(3),
     };
     (0..2 * shapes.len()).map(case).collect()
 }

@@ -57,15 +57,15 @@ unsafe fn tile<const R: usize, const P: usize>(args: &MicroArgs, row: usize) {
         let mut b = args.b;
         let end = a.add(args.k);
         while a < end {
-            let mut codes = [[vdupq_n_u8(0); P]; 2];
-            for p in 0..P {
+            let [mut first, mut second] = [[vdupq_n_u8(0); P]; 2];
+            for (p, (first, second)) in first.iter_mut().zip(&mut second).enumerate() {
                 let x = vld1q_u8(a.add(2 * p * stride));
                 let y = vld1q_u8(a.add((2 * p + 1).min(R - 1) * stride));
                 let (x, y) = (vreinterpretq_u64_u8(x), vreinterpretq_u64_u8(y));
-                codes[0][p] = vreinterpretq_u8_u64(vzip1q_u64(x, y));
-                codes[1][p] = vreinterpretq_u8_u64(vzip2q_u64(x, y));
+                *first = vreinterpretq_u8_u64(vzip1q_u64(x, y));
+                *second = vreinterpretq_u8_u64(vzip2q_u64(x, y));
             }
-            for codes in codes {
+            for codes in [first, second] {
                 for n in 0..PAIRS {
                     let weights = vld1q_s8(b.add(n * 2 * KR));
                     for (acc, codes) in acc.iter_mut().zip(codes) {
