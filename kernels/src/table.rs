@@ -24,11 +24,12 @@ pub struct MicroKernel {
     pub tile: Tile,
     /// How codes are widened to 16 bits in scratch, for a kernel that reads them so.
     pub(crate) widen: Option<unsafe fn(&WidenArgs)>,
-    /// The kernel is exact while `max_code · max_weight` of the operands is at most this,
+    /// The kernel is exact while `max_code · max_weight` of the operands is at most this; see
+    /// [`is_exact_for`](MicroKernel::is_exact_for).
     pub max_product: u32,
-    /// codes are at most this,
+    /// The largest code for which the kernel is exact.
     pub max_code: u8,
-    /// and weights are at most this.
+    /// The largest weight, in magnitude, for which the kernel is exact.
     pub max_weight: i8,
     /// The kernel reads a code `u` as the signed byte `u − code_offset` (wrapping; 128 is the same
     /// as `u ^ 0x80`). Prologues store codes so, and the layer adds `code_offset · Σ_k wq[n, k]` to
