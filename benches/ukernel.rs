@@ -4,11 +4,14 @@
 //! Operands stay in L1/L2: a block of codes and one panel. Criterion times each kernel and its
 //! probe; the table at the end comes from interleaved rounds, whose medians it compares.
 
+mod common;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use aligned_vec::{AVec, ConstAlign};
-use criterion::{Criterion, Throughput};
+use common::median;
+use criterion::Throughput;
 use noisyquant_kernels::layout::codes_stride;
 use noisyquant_kernels::table::{self, Codes, MicroKernel, Ready};
 
@@ -57,16 +60,11 @@ fn rate(mut work: impl FnMut() -> u64) -> f64 {
     let start = Instant::now();
     let mut done = 0;
     while start.elapsed() < Duration::from_millis(2) {
-        for _ in 0..8 {
+        for _ in 0..4 {
             done += work();
         }
     }
     done as f64 / start.elapsed().as_nanos() as f64
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn table(kernels: &[Ready<MicroKernel>], rounds: usize) {
@@ -100,11 +98,7 @@ fn main() {
     let kernels: Vec<_> = table::micro_kernels()
         .filter_map(MicroKernel::ready)
         .collect();
-    let mut criterion = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(500))
-        .configure_from_args();
+    let mut criterion = common::criterion();
     let mut group = criterion.benchmark_group("ukernel");
     for kernel in &kernels {
         let mut operands = Operands::new(*kernel, 384);
@@ -117,6 +111,5 @@ fn main() {
     }
     group.finish();
     criterion.final_summary();
-    let quick = std::env::args().any(|arg| arg == "--test");
-    table(&kernels, if quick { 1 } else { 31 });
+    table(&kernels, if common::is_test() { 1 } else { 31 });
 }

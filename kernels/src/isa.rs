@@ -78,6 +78,12 @@ impl Isa {
         self == Isa::Scalar || arch::detect(self)
     }
 
+    /// Whether the CPU has the set, but the operating system refused this process its use (AMX needs
+    /// permission).
+    pub fn is_refused(self) -> bool {
+        arch::refused(self)
+    }
+
     /// The sets that this CPU can run, slowest first; [`Isa::Scalar`] is always one of them.
     pub fn available() -> impl DoubleEndedIterator<Item = Isa> {
         Isa::ALL.into_iter().filter(|isa| isa.is_available())

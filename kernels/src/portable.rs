@@ -11,3 +11,8 @@ pub(crate) const EPILOGUES: &[Epilogue] = &[];
 pub(crate) fn detect(_: Isa) -> bool {
     false
 }
+
+/// Nothing is known, so nothing is refused.
+pub(crate) fn refused(_: Isa) -> bool {
+    false
+}

@@ -348,6 +348,11 @@ fn offered() -> BTreeSet<&'static str> {
         }
         if has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx512vnni") {
             isas.insert("avx512vnni");
+            // std cannot tell on stable Rust, the Linux kernel can.
+            let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+            if cpuinfo.contains(" amx_int8") {
+                isas.insert("amx");
+            }
         }
     }
     #[cfg(target_arch = "aarch64")]

@@ -1,13 +1,19 @@
 //! Which x86 instruction sets this CPU and operating system can run: the one place that knows.
 
 use std::arch::is_x86_feature_detected;
+use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::sync::LazyLock;
 
+use super::amx_permission;
 use crate::isa::Isa;
 
 // cpufeatures caches the answer in an atomic; a check after the first is one load. It lacks F16C
 // and the VNNI flags, which std knows and caches just as well.
 cpufeatures::new!(avx2_fma, "avx2", "fma");
 cpufeatures::new!(avx512_set, "avx512f", "avx512bw", "avx512dq", "avx512vl");
+
+/// Neither knows AMX on stable Rust, and permission has to be asked for: once per process.
+static AMX_GRANTED: LazyLock<bool> = LazyLock::new(|| has_amx() && amx_permission::request());
 
 /// Whether `isa` can run here.
 pub(crate) fn detect(isa: Isa) -> bool {
@@ -17,6 +23,25 @@ pub(crate) fn detect(isa: Isa) -> bool {
         Isa::Avx512Vnni => {
             detect(Isa::Avx2) && avx512_set::get() && is_x86_feature_detected!("avx512vnni")
         }
+        Isa::Amx => detect(Isa::Avx512Vnni) && *AMX_GRANTED,
         _ => false,
     }
+}
+
+/// Whether the CPU has `isa`, but the operating system refused the process its use.
+pub(crate) fn refused(isa: Isa) -> bool {
+    isa == Isa::Amx && detect(Isa::Avx512Vnni) && has_amx() && !*AMX_GRANTED
+}
+
+/// AMX-TILE and AMX-INT8, and the operating system saves their state.
+fn has_amx() -> bool {
+    const TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
+    const XCR0_TILES: u64 = 1 << 17 | 1 << 18;
+    const OSXSAVE: u32 = 1 << 27;
+    let leaves = __cpuid(0).eax;
+    leaves >= 7
+        && __cpuid_count(7, 0).edx & TILE_AND_INT8 == TILE_AND_INT8
+        && __cpuid(1).ecx & OSXSAVE != 0
+        // SAFETY: OSXSAVE says that `xgetbv` is enabled.
+        && unsafe { _xgetbv(0) } & XCR0_TILES == XCR0_TILES
 }

@@ -1,5 +1,12 @@
 //! x86-64: detection and the rows of its kernels.
 
+mod amx;
+#[cfg(target_os = "linux")]
+#[path = "amx_permission_linux.rs"]
+mod amx_permission;
+#[cfg(not(target_os = "linux"))]
+#[path = "amx_permission_other.rs"]
+mod amx_permission;
 mod avx2;
 mod avx512vnni;
 mod avxvnni;
@@ -12,7 +19,7 @@ use crate::layout::Tile;
 use crate::table::{Epilogue, MicroKernel, Prologue};
 use crate::view::Elem;
 
-pub(crate) use detect::detect;
+pub(crate) use detect::{detect, refused};
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
     MicroKernel {
@@ -96,6 +103,19 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         code_offset: 0,
         micro: avx512vnni::micro,
         probe: probe::avx512_dpbusd,
+    },
+    MicroKernel {
+        name: "amx_u8s8_32x32x4",
+        isa: Isa::Amx,
+        tile: Tile {
+            mr: 32,
+            nr: 32,
+            kr: 4,
+        },
+        widen: None,
+        max_product: u32::MAX,
+        micro: amx::micro,
+        probe: amx::probe,
     },
 ];
 

@@ -1,0 +1,129 @@
+//! Differential: the layer on an instruction set of this CPU against the scalar rows, bit for bit.
+//!
+//! The input chooses shape, strides, element types, bits, quantizer, noise, threads, instruction set
+//! and a seed; the seed fills weights and activations, some of them special floats. Both layers
+//! must agree: on refusing the input, or on every output bit, and leave the gaps of strided
+//! outputs alone.
+
+#![no_main]
+
+use arbitrary::Arbitrary;
+use half::{bf16, f16};
+use libfuzzer_sys::fuzz_target;
+use noisyquant::{Element, Isa, MatMut, MatRef, Noise, QuantLinear, Quantizer, Range};
+
+#[derive(Arbitrary, Debug)]
+struct Case {
+    m: u8,
+    k: u16,
+    n: u8,
+    x_gap: u8,
+    y_gap: u8,
+    weight_bits: u8,
+    activation_bits: u8,
+    elements: u8,
+    quantizer: u8,
+    noise: u8,
+    noise_scale: i8,
+    isa: u8,
+    threads: u8,
+    specials: u8,
+    exponent: i8,
+    seed: u64,
+}
+
+struct Rng(u64);
+
+impl Rng {
+    fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn float(&mut self) -> f32 {
+        (self.word() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+/// Inputs: mostly ordinary values of a magnitude, `specials` of 256 any bit pattern at all.
+fn inputs(rng: &mut Rng, len: usize, case: &Case) -> Vec<f32> {
+    let magnitude = f32::exp2(f32::from(case.exponent) / 2.0);
+    let value = |rng: &mut Rng| match (rng.word() & 255) as u8 {
+        byte if byte < case.specials => f32::from_bits(rng.word() as u32),
+        _ => rng.float() * magnitude,
+    };
+    (0..len).map(|_| value(rng)).collect()
+}
+
+fn run<T: Element, U: Element>(layer: &QuantLinear, x: &[f32], case: &Case) -> Vec<u32> {
+    let (m, k, n) = (usize::from(case.m % 48), layer.in_features(), layer.out_features());
+    let (x_stride, y_stride) = (k + usize::from(case.x_gap % 9), n + usize::from(case.y_gap % 9));
+    let mut input = vec![T::from_f32(f32::NAN); (m * x_stride).saturating_sub(x_stride - k)];
+    for (i, v) in x.iter().enumerate() {
+        input[i / k * x_stride + i % k] = T::from_f32(*v);
+    }
+    let mut y = vec![U::from_f32(-77.0); (m * y_stride).saturating_sub(y_stride - n)];
+    let mut scratch = layer.scratch_with_threads(m, usize::from(case.threads % 3) + 1);
+    let views = (
+        MatRef::new(&input, m, k, x_stride).expect("fits"),
+        MatMut::new(&mut y, m, n, y_stride).expect("fits"),
+    );
+    layer.forward_view(views.0, views.1, &mut scratch).expect("valid views");
+    y.into_iter().map(|v| v.to_f32().to_bits()).collect()
+}
+
+fn outputs(layer: &QuantLinear, x: &[f32], case: &Case) -> Vec<u32> {
+    match case.elements % 6 {
+        0 => run::<f32, f32>(layer, x, case),
+        1 => run::<f16, f16>(layer, x, case),
+        2 => run::<bf16, bf16>(layer, x, case),
+        3 => run::<f32, bf16>(layer, x, case),
+        4 => run::<bf16, f16>(layer, x, case),
+        _ => run::<f16, f32>(layer, x, case),
+    }
+}
+
+fuzz_target!(|case: Case| {
+    let (m, k, n) = (usize::from(case.m % 48), usize::from(case.k % 400), usize::from(case.n % 96));
+    let mut rng = Rng(case.seed);
+    let weight: Vec<f32> = (0..n * k).map(|_| rng.float()).collect();
+    let bias: Vec<f32> = (0..n).map(|_| rng.float()).collect();
+    let x = inputs(&mut rng, m * k, &case);
+    let rows: Vec<f32> = (0..8 * k).map(|_| rng.float()).collect();
+    let range = f32::exp2(f32::from(case.noise_scale) / 2.0);
+    let build = |isa: Isa| {
+        QuantLinear::builder(&weight, n, k)
+            .bias(&bias)
+            .weight_bits(u32::from(case.weight_bits % 10))
+            .activation_bits(u32::from(case.activation_bits % 10))
+            .quantizer(match case.quantizer % 5 {
+                0 => Quantizer::symmetric(Range::MinMax),
+                1 => Quantizer::asymmetric(Range::MinMax),
+                2 => Quantizer::symmetric(Range::Percentile(90.0)),
+                3 => Quantizer::asymmetric(Range::Fixed { min: -range, max: 2.0 * range }),
+                _ => Quantizer::symmetric(Range::Fixed { min: 0.0, max: range }),
+            })
+            .noise(match case.noise % 4 {
+                0 => Noise::None,
+                1 => Noise::Uniform { range, seed: case.seed },
+                2 => Noise::PerChannel((0..k).map(|i| (i as f32 - 3.0) * range).collect()),
+                _ => Noise::Uniform { range: range / 100.0, seed: !case.seed },
+            })
+            .calibrate(&rows)
+            .isa(isa)
+            .build()
+    };
+    let isas: Vec<Isa> = Isa::available().collect();
+    let isa = isas[usize::from(case.isa) % isas.len()];
+    match (build(Isa::Scalar), build(isa)) {
+        (Ok(scalar), Ok(simd)) => {
+            let expected = outputs(&scalar, &x, &case);
+            assert_eq!(outputs(&simd, &x, &case), expected, "{}", simd.kernel());
+        }
+        (Err(scalar), Err(simd)) => assert_eq!(scalar, simd),
+        (scalar, simd) => panic!("{scalar:?} on scalar, {simd:?} on {isa}"),
+    }
+});
