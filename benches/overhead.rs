@@ -73,7 +73,7 @@ impl BareGemm {
                     rows: self.step.min(self.rows - start),
                 };
                 self.kernel
-                    .run(codes, panel, black_box(&mut self.accumulators), false);
+                    .run(codes, panel, black_box(&mut self.accumulators));
             }
         }
     }

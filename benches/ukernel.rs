@@ -47,7 +47,7 @@ impl Operands {
             stride: self.stride,
             rows: self.rows,
         };
-        kernel.run(codes, &self.panel, black_box(&mut self.accumulators), false);
+        kernel.run(codes, &self.panel, black_box(&mut self.accumulators));
     }
 
     fn macs(&self) -> u64 {

@@ -42,22 +42,16 @@ pub(crate) fn run(
                 (&*wide, 2 * stride)
             }
         };
-        for panel in panels.clone() {
-            let weights = layer.weights().panel(panel);
-            let channels = layer.channels(panel * nr);
-            let column = (panel - panels.start) * nr;
-            let columns = nr.min(y.cols() - column);
-            for step in steps(block.len(), plan.step_rows) {
-                let codes = Codes {
-                    bytes: &bytes[step.start * stride..],
-                    stride,
-                    rows: step.len(),
-                };
-                micro.run(codes, weights, accumulators, false);
-                let out = y.block(block.start + step.start, step.len(), column, columns);
-                epilogue.finish(accumulators, nr, channels, out);
-            }
-        }
+        let codes = Codes {
+            bytes,
+            stride,
+            rows: block.len(),
+        };
+        let weights = layer.weights().panels(panels.clone());
+        let channels = layer.channels(panels.start * nr);
+        let columns = y.cols();
+        let out = y.block(block.start, block.len(), 0, columns);
+        micro.run_block(codes, weights, epilogue, channels, accumulators, out);
     }
 }
 

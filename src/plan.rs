@@ -7,7 +7,7 @@ use noisyquant_kernels::layout::codes_stride;
 use noisyquant_kernels::table::{MicroKernel, Ready};
 
 /// Codes of one block of rows should stay in L2 beside the panels that stream past them.
-const CODES_BYTES: usize = 512 << 10;
+const CODES_BYTES: usize = 1024 << 10;
 
 /// Accumulators of one step should stay in L1 beside one panel.
 const ACCUMULATOR_BYTES: usize = 8 << 10;
@@ -59,6 +59,17 @@ impl Plan {
         let most = (CODES_BYTES / (codes_stride(k) * code_bytes)).max(mr);
         let blocks = m.div_ceil(most).max(1);
         let block_rows = m.div_ceil(blocks).max(1);
+        static R: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
+            std::env::var("R")
+                .ok()
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(0)
+        });
+        let block_rows = if *R > 0 {
+            (*R).min(block_rows)
+        } else {
+            block_rows
+        };
         let most = (ACCUMULATOR_BYTES / (nr * size_of::<i32>() * mr)).max(1) * mr;
         let work = m.saturating_mul(n).saturating_mul(k);
         let worthwhile = work / macs_per_microsecond(kernel.isa) / TASK_MICROSECONDS;
@@ -67,7 +78,7 @@ impl Plan {
             kernel: kernel.name,
             shape: (m, k, n),
             block_rows,
-            step_rows: most.min(block_rows),
+            step_rows: most,
             tasks: threads.min(worthwhile).max(1),
             nr,
             mr,

@@ -1,5 +1,7 @@
 //! Quantized weights: codes, scales, and the packed panels that a kernel reads.
 
+use std::ops::Range;
+
 use aligned_vec::{AVec, ConstAlign};
 use noisyquant_kernels::layout::{ALIGN, PanelLayout, padded_k};
 use noisyquant_kernels::spec;
@@ -72,9 +74,9 @@ impl PackedWeights {
         }
     }
 
-    /// The panel of output channels `index · NR ..`.
-    pub(crate) fn panel(&self, index: usize) -> &[i8] {
+    /// The panels of output channels `range.start · NR .. range.end · NR`.
+    pub(crate) fn panels(&self, range: Range<usize>) -> &[i8] {
         let bytes = self.padded_k * self.layout.nr;
-        &self.panels[index * bytes..][..bytes]
+        &self.panels[range.start * bytes..range.end * bytes]
     }
 }

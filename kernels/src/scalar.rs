@@ -9,6 +9,7 @@ use half::{bf16, f16};
 use crate::isa::Isa;
 use crate::layout::{Tile, padded_k};
 use crate::spec;
+use crate::table::block_by_steps;
 use crate::table::{Epilogue, FinishArgs, MicroArgs, MicroKernel, Prologue, QuantizeArgs};
 use crate::view::{Elem, Element};
 
@@ -28,6 +29,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: micro::<3, 5, 1>,
+        block: block_by_steps,
         probe,
     },
     MicroKernel {
@@ -44,6 +46,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: micro::<4, 8, 4>,
+        block: block_by_steps,
         probe,
     },
 ];
@@ -117,7 +120,7 @@ unsafe fn micro<const MR: usize, const NR: usize, const KR: usize>(args: &MicroA
             }
         }
         for (out, acc) in c.iter_mut().zip(acc.as_flattened()) {
-            *out = if args.accumulate { *out + acc } else { *acc };
+            *out = *acc;
         }
     }
 }

@@ -36,6 +36,7 @@ pub struct MicroKernel {
     /// the correction of channel `n` in return.
     pub code_offset: u8,
     pub(crate) micro: unsafe fn(&MicroArgs),
+    pub(crate) block: unsafe fn(&MicroKernel, &BlockArgs),
     pub(crate) probe: unsafe fn(u64) -> u64,
 }
 
@@ -70,7 +71,7 @@ pub(crate) struct MicroArgs {
     pub(crate) a: *const u8,
     /// Bytes from one row of codes to the next.
     pub(crate) a_stride: usize,
-    /// One packed panel (or a run of its groups) of `k` inputs, aligned to 64 bytes.
+    /// One packed panel of `k` inputs, aligned to 64 bytes.
     pub(crate) b: *const i8,
     /// Inputs: a multiple of [`crate::layout::K_ALIGN`].
     pub(crate) k: usize,
@@ -78,8 +79,81 @@ pub(crate) struct MicroArgs {
     pub(crate) m: usize,
     /// `m` rows of `NR` accumulators, dense, aligned to 64 bytes.
     pub(crate) c: *mut i32,
-    /// Add to `c` instead of overwriting it.
-    pub(crate) accumulate: bool,
+}
+
+/// What a block leaf is given: the operands of many tiles. The checked call vouches for it.
+#[derive(Debug)]
+pub(crate) struct BlockArgs {
+    /// Operands of the first panel; `panels` of them lie one after another. `c` is working memory
+    /// of `step` rows.
+    pub(crate) first: MicroArgs,
+    pub(crate) panels: usize,
+    /// Rows that fit `first.c`; at least 1.
+    pub(crate) step: usize,
+    /// The epilogue, and its operands for the first row and panel: `m` and `n` are those of the whole
+    /// output, `c` is not used.
+    pub(crate) finish: unsafe fn(&FinishArgs),
+    pub(crate) output: FinishArgs,
+    /// Bytes of an output element.
+    pub(crate) y_size: usize,
+}
+
+impl BlockArgs {
+    /// Operands of the epilogue for `m` rows from `row` on in `panel`, whose accumulators are in
+    /// `first.c`.
+    ///
+    /// # Safety
+    ///
+    /// The rows and the panel exist.
+    #[inline]
+    pub(crate) unsafe fn output(
+        &self,
+        nr: usize,
+        panel: usize,
+        row: usize,
+        m: usize,
+    ) -> FinishArgs {
+        let (all, column) = (&self.output, panel * nr);
+        // SAFETY: the caller promises that the tile lies within the operands.
+        unsafe {
+            FinishArgs {
+                c: self.first.c,
+                c_stride: nr,
+                m,
+                n: nr.min(all.n - column),
+                comp: all.comp.add(column),
+                scale: all.scale.add(column),
+                bias: all.bias.add(column),
+                y: all.y.add((row * all.y_stride + column) * self.y_size),
+                y_stride: all.y_stride,
+            }
+        }
+    }
+}
+
+/// Block leaf of most kernels: panel by panel, a few rows at a time, the micro-kernel and then the
+/// epilogue while the accumulators are in L1.
+///
+/// # Safety
+///
+/// The CPU has what `kernel` and the epilogue need; `args` keeps the promises of [`BlockArgs`].
+pub(crate) unsafe fn block_by_steps(kernel: &MicroKernel, args: &BlockArgs) {
+    let (nr, first) = (kernel.tile.nr, &args.first);
+    for panel in 0..args.panels {
+        for row in (0..first.m).step_by(args.step) {
+            let m = args.step.min(first.m - row);
+            // SAFETY: panel and rows exist; `c` has room for `step` rows.
+            unsafe {
+                (kernel.micro)(&MicroArgs {
+                    a: first.a.add(row * first.a_stride),
+                    b: first.b.add(panel * nr * first.k),
+                    m,
+                    ..*first
+                });
+                (args.finish)(&args.output(nr, panel, row, m));
+            }
+        }
+    }
 }
 
 /// What a prologue leaf is given. The checked call vouches for it.
@@ -238,43 +312,77 @@ fn aligned<T>(slice: &[T]) -> bool {
 }
 
 impl Ready<MicroKernel> {
-    /// `c[m, n] = Σ_k codes[m, k] · b[n, k]` (eq. 4) for all rows of `codes` and one panel `b` (or
-    /// a run of its groups); added to `c` if `accumulate`. Codes are as stored: signed bytes where
-    /// the row has a [`code_offset`](MicroKernel::code_offset).
+    /// `c[m, n] = Σ_k codes[m, k] · b[n, k]` (eq. 4) for all rows of `codes` and one panel `b`. Codes
+    /// are as stored: signed bytes where the row has a [`code_offset`](MicroKernel::code_offset).
     ///
     /// `b` is a multiple of `NR · 64` long and sets `k`; `c` is dense, `rows × NR`.
     ///
     /// # Panics
     ///
     /// If a length does not fit, or `b` or `c` is not aligned to 64 bytes.
-    #[inline]
-    pub fn run(&self, codes: Codes<'_>, b: &[i8], c: &mut [i32], accumulate: bool) {
-        if codes.rows == 0 {
+    pub fn run(&self, codes: Codes<'_>, b: &[i8], c: &mut [i32]) {
+        assert!(c.len() / self.tile.nr >= codes.rows, "accumulators");
+        if codes.rows > 0 {
+            let args = self.operands(codes, b, 1, c);
+            // SAFETY: `Ready` proves CPU support, `operands` and the assert the rest.
+            unsafe { (self.micro)(&args) }
+        }
+    }
+
+    /// The product of all rows of `codes` with all channels of `y`, finished by `epilogue` into `y`
+    /// (eq. 4 and 9). `b` holds their panels; `c` is working memory: at
+    /// least one tile of accumulators, better a few.
+    ///
+    /// # Panics
+    ///
+    /// If a length does not fit, `y` has another element type than the epilogue, or `b` or `c` is
+    /// not aligned to 64 bytes.
+    pub fn run_block(
+        &self,
+        codes: Codes<'_>,
+        b: &[i8],
+        epilogue: Ready<Epilogue>,
+        channels: Channels<'_>,
+        c: &mut [i32],
+        y: MatMut<'_>,
+    ) {
+        let (nr, rows, columns) = (self.tile.nr, y.rows(), y.cols());
+        let panels = columns.div_ceil(nr);
+        assert_eq!(codes.rows, rows, "rows");
+        assert!(c.len() >= nr * self.tile.mr, "working memory");
+        if rows == 0 || columns == 0 {
             return;
         }
-        let nr = self.tile.nr;
-        let k = b.len() / nr;
-        let row_bytes = k * self.code_bytes();
-        assert!(
-            b.len().is_multiple_of(nr * crate::layout::K_ALIGN),
-            "packed panel"
-        );
+        let step = c.len() / nr;
+        let args = BlockArgs {
+            first: self.operands(codes, b, panels, c),
+            panels,
+            step,
+            finish: epilogue.finish,
+            y_size: y.elem().size(),
+            output: epilogue.operands(&[], panels * nr, channels, y),
+        };
+        // SAFETY: `Ready` proves CPU support, the two `operands` and the asserts the rest.
+        unsafe { (self.block)(self, &args) }
+    }
+
+    /// Checks codes and panels.
+    fn operands(&self, codes: Codes<'_>, b: &[i8], panels: usize, c: &mut [i32]) -> MicroArgs {
+        let k = b.len() / (self.tile.nr * panels);
+        let whole = self.tile.nr * panels * crate::layout::K_ALIGN;
+        assert!(b.len().is_multiple_of(whole), "packed panels");
         assert!(aligned(b) && aligned(c), "alignment to 64 bytes");
-        assert!(c.len() >= codes.rows * nr, "accumulators");
-        let last = codes.bytes.len().checked_sub(row_bytes);
+        let last = codes.bytes.len().checked_sub(k * self.code_bytes());
         let last_row = (codes.rows - 1).checked_mul(codes.stride);
         assert!(last_row.is_some() && last >= last_row, "codes");
-        let args = MicroArgs {
+        MicroArgs {
             a: codes.bytes.as_ptr(),
             a_stride: codes.stride,
             b: b.as_ptr(),
             k,
             m: codes.rows,
             c: c.as_mut_ptr(),
-            accumulate,
-        };
-        // SAFETY: `Ready` proves CPU support; the asserts above prove what `MicroArgs` promises.
-        unsafe { (self.micro)(&args) }
+        }
     }
 
     /// Widens `codes` to 16 bits each for a kernel whose [`code_bytes`](MicroKernel::code_bytes) is 2.
@@ -380,20 +488,32 @@ impl Ready<Epilogue> {
     /// # Panics
     ///
     /// If a length does not fit or `y` has another element type than the row.
-    #[inline]
-    pub fn finish(&self, c: &[i32], nr: usize, channels: Channels<'_>, mut y: MatMut<'_>) {
-        assert_eq!(y.elem(), self.destination, "destination type");
-        assert!(y.cols() <= nr, "columns");
+    pub fn finish(&self, c: &[i32], nr: usize, channels: Channels<'_>, y: MatMut<'_>) {
         assert!(
             y.rows().checked_mul(nr).is_some_and(|len| c.len() >= len),
             "accumulators"
         );
+        let args = self.operands(c, nr, channels, y);
+        // SAFETY: `Ready` proves CPU support; `MatMut`, the assert and `operands` prove the rest.
+        unsafe { (self.finish)(&args) }
+    }
+
+    /// Checks channels and output.
+    fn operands(
+        &self,
+        c: &[i32],
+        nr: usize,
+        channels: Channels<'_>,
+        mut y: MatMut<'_>,
+    ) -> FinishArgs {
+        assert_eq!(y.elem(), self.destination, "destination type");
+        assert!(y.cols() <= nr, "columns");
         let Channels { comp, scale, bias } = channels;
         assert!(
             comp.len() >= nr && scale.len() >= nr && bias.len() >= nr,
             "channels"
         );
-        let args = FinishArgs {
+        FinishArgs {
             c: c.as_ptr(),
             c_stride: nr,
             m: y.rows(),
@@ -403,9 +523,7 @@ impl Ready<Epilogue> {
             bias: bias.as_ptr(),
             y: y.as_mut_ptr(),
             y_stride: y.stride(),
-        };
-        // SAFETY: `Ready` proves CPU support; `MatMut` and the asserts prove the rest.
-        unsafe { (self.finish)(&args) }
+        }
     }
 }
 

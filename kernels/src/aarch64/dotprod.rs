@@ -81,7 +81,7 @@ unsafe fn tile<const R: usize, const S: usize>(args: &MicroArgs, row: usize) {
                 for acc in &acc[1..] {
                     sums = vaddq_s32(sums, acc[r][half]);
                 }
-                tiles::store(args, (row + r) * NR + half * 4, sums);
+                vst1q_s32(args.c.add((row + r) * NR + half * 4), sums);
             }
         }
     }

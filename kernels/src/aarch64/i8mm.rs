@@ -82,9 +82,9 @@ unsafe fn tile<const R: usize, const P: usize>(args: &MicroArgs, row: usize) {
                 let x = vreinterpretq_s64_s32(acc[n]);
                 let y = vreinterpretq_s64_s32(acc[n + 1]);
                 let at = (row + 2 * p) * NR + 2 * n;
-                tiles::store(args, at, vreinterpretq_s32_s64(vzip1q_s64(x, y)));
+                vst1q_s32(args.c.add(at), vreinterpretq_s32_s64(vzip1q_s64(x, y)));
                 if 2 * p + 1 < R {
-                    tiles::store(args, at + NR, vreinterpretq_s32_s64(vzip2q_s64(x, y)));
+                    vst1q_s32(args.c.add(at + NR), vreinterpretq_s32_s64(vzip2q_s64(x, y)));
                 }
             }
         }

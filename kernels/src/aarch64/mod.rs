@@ -11,7 +11,7 @@ mod tiles;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
-use crate::table::{Epilogue, MicroKernel, Prologue};
+use crate::table::{Epilogue, MicroKernel, Prologue, block_by_steps};
 use crate::view::Elem;
 
 pub(crate) use detect::detect;
@@ -31,6 +31,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 128,
         micro: neon::micro_u8s8,
+        block: block_by_steps,
         probe: probe::smull,
     },
     MicroKernel {
@@ -50,6 +51,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: 31,
         code_offset: 32,
         micro: neon::micro_u6s6,
+        block: block_by_steps,
         probe: probe::add_smlal,
     },
     MicroKernel {
@@ -66,6 +68,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 128,
         micro: dotprod::micro,
+        block: block_by_steps,
         probe: probe::sdot,
     },
     MicroKernel {
@@ -82,6 +85,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: i8mm::micro,
+        block: block_by_steps,
         probe: probe::usmmla,
     },
 ];

@@ -76,7 +76,7 @@ unsafe fn tile_u8s8<const R: usize>(args: &MicroArgs, row: usize) {
                 b = b.add(NR * KR);
             }
             for (r, acc) in acc.into_iter().enumerate() {
-                tiles::store(args, (row + r) * NR + quad, add_lanes(acc));
+                vst1q_s32(args.c.add((row + r) * NR + quad), add_lanes(acc));
             }
         }
     }
@@ -160,7 +160,7 @@ unsafe fn tile_u6s6<const R: usize>(args: &MicroArgs, row: usize, channels: &[in
             for (r, acc) in acc.into_iter().enumerate() {
                 let pairs = vaddq_s32(*channels, vdupq_n_s32(vaddvq_s32(rows[r])));
                 let sums = vsubq_s32(add_lanes(acc), pairs);
-                tiles::store(args, (row + r) * NR6 + quad * QUAD, sums);
+                vst1q_s32(args.c.add((row + r) * NR6 + quad * QUAD), sums);
             }
         }
     }

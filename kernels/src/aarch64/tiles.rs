@@ -1,4 +1,4 @@
-//! What the register tiles of all rows share: covering the rows, and storing accumulators.
+//! What the register tiles of all rows share.
 
 use core::arch::aarch64::*;
 
@@ -19,25 +19,6 @@ pub(super) unsafe fn for_each_tile(args: &MicroArgs, tiles: &[TileFn]) {
         // SAFETY: passed on, and `row + rows ≤ m`.
         unsafe { tiles[rows - 1](args, row) };
         row += rows;
-    }
-}
-
-/// Stores or adds four accumulators, at element `at` of `c`.
-///
-/// # Safety
-///
-/// `c` holds elements `at..at + 4`.
-#[target_feature(enable = "neon")]
-#[inline]
-pub(super) unsafe fn store(args: &MicroArgs, at: usize, sums: int32x4_t) {
-    // SAFETY: the caller promises the four elements.
-    unsafe {
-        let c = args.c.add(at);
-        let sums = match args.accumulate {
-            true => vaddq_s32(sums, vld1q_s32(c)),
-            false => sums,
-        };
-        vst1q_s32(c, sums);
     }
 }
 

@@ -1,10 +1,11 @@
 //! AMX-INT8: `tdpbusd` on tile registers. Prologues and epilogues are those of AVX-512.
 //!
-//! The `_tile_*` intrinsics are not stable in Rust 1.95, so the loop is `asm!`. No compiled code uses
-//! tile registers, and so they need no clobbers; the configuration lives from [`micro`]'s `ldtilecfg`
-//! to its `tilerelease`, on the calling thread, and costs about as much as two `tdpbusd`.
+//! The `_tile_*` intrinsics are not stable in Rust 1.95, so the steps are `asm!`. No compiled code
+//! uses tile registers: they need no clobbers, and keep their values between `asm!` blocks. Their
+//! configuration lives from `ldtilecfg` to `tilerelease` within one call of a leaf, on the calling
+//! thread. `ldtilecfg` takes 44 ns, a third of a tile at K = 384, and so it is loaded once a call.
 //!
-//! Two by two tiles, 32 × 32 accumulators, a step of 64 inputs:
+//! Two by two tiles, 32 × 32 accumulators, a step of 64 inputs ([`Pair`]):
 //!
 //! ```text
 //!                                tmm6: B, channels 0..16    tmm7: B, channels 16..32
@@ -13,18 +14,25 @@
 //!   tmm5: A, rows 16..32         tmm2                       tmm3
 //! ```
 //!
-//! Four `tdpbusd` take 64 cycles, their four loads 32 from L1. The last tile of a block is
-//! configured with as many rows as are left: the cost of `tdpbusd` follows rows.
+//! Four `tdpbusd` take 64 cycles, their four loads 37 from L1. Measured from L1, loads cost the dot
+//! products 20 % whatever their order; storing and zeroing C costs another 20 % at K = 384, unless
+//! each store is followed by the zero and the first `tdpbusd` of the next tile's same quarter. Then
+//! the stores wait for results while the next products run, and cost nothing ([`walk`]).
+//!
+//! Rows are cut into tiles of even height. The last one may overlap the one before and computes
+//! some rows twice, to the same result: `tdpbusd` takes a cycle a row, a second configuration 44 ns.
 
 use core::arch::asm;
 
 use crate::layout::K_ALIGN;
-use crate::table::MicroArgs;
+use crate::table::{BlockArgs, MicroArgs, MicroKernel};
 
 /// Rows of one tile register.
 const TILE_ROWS: usize = 16;
 const MR: usize = 2 * TILE_ROWS;
 const NR: usize = 32;
+/// Bytes from one row of accumulators, or one group of a panel, to the next.
+const ROW_BYTES: usize = NR * 4;
 
 /// Memory operand of `ldtilecfg` (palette 1).
 #[repr(C, align(64))]
@@ -37,8 +45,10 @@ struct TileConfig {
 }
 
 impl TileConfig {
-    /// Tiles of `upper` and `lower` rows of A and C; all tiles are 64 bytes wide.
-    const fn new(upper: u8, lower: u8) -> TileConfig {
+    /// A and C tiles of `height` rows in all, the first sixteen in the upper ones; B tiles are full.
+    fn new(height: usize) -> TileConfig {
+        let upper = height.min(TILE_ROWS) as u8;
+        let lower = (height.saturating_sub(TILE_ROWS) as u8).max(1); // a tile cannot be empty
         let full = TILE_ROWS as u8;
         let mut config = TileConfig {
             palette: 1,
@@ -48,13 +58,244 @@ impl TileConfig {
             rows: [0; 16],
         };
         let rows = [upper, upper, lower, lower, upper, lower, full, full];
-        let mut tile = 0;
-        while tile < rows.len() {
-            config.rows[tile] = rows[tile];
-            config.row_bytes[tile] = 64;
-            tile += 1;
-        }
+        config.rows[..8].copy_from_slice(&rows);
+        config.row_bytes[..8].fill(64);
         config
+    }
+}
+
+/// Operands of one tile: its first row of codes, their stride, and the panel.
+struct Tile {
+    a: *const u8,
+    a_stride: usize,
+    b: *const i8,
+}
+
+/// The steps of a walk over tiles, for one arrangement of tile registers.
+trait Shape {
+    /// Zeroes the accumulators and takes the first 64 inputs.
+    ///
+    /// # Safety
+    ///
+    /// AMX is configured for the height of the tile, whose rows exist, with at least 64 inputs.
+    unsafe fn start(tile: &Tile);
+
+    /// Stores the accumulators of the tile before to `c`, and starts `tile` meanwhile.
+    ///
+    /// # Safety
+    ///
+    /// As [`start`](Shape::start); `c` has room for the height of the tile before.
+    unsafe fn store_and_start(c: *mut i32, tile: &Tile);
+
+    /// Takes `steps` more times 64 inputs, after the first.
+    ///
+    /// # Safety
+    ///
+    /// As [`start`](Shape::start), with `64 · (1 + steps)` inputs.
+    unsafe fn proceed(tile: &Tile, steps: usize);
+
+    /// Stores the accumulators to `c`.
+    ///
+    /// # Safety
+    ///
+    /// AMX is configured; `c` has room for the height of the tile.
+    unsafe fn store(c: *mut i32);
+}
+
+/// Two tiles of A: 17 to 32 rows.
+struct Pair;
+
+impl Shape for Pair {
+    #[inline(always)]
+    unsafe fn start(tile: &Tile) {
+        // SAFETY: the caller promises the operands; see `Shape`.
+        unsafe {
+            asm!(
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "tileloadd tmm4, [{a} + {s}]",
+                "tileloadd tmm6, [{b} + {bs}]",
+                "tdpbusd tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b} + {bs} + 64]",
+                "tdpbusd tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{a1} + {s}]",
+                "tdpbusd tmm2, tmm5, tmm6",
+                "tdpbusd tmm3, tmm5, tmm7",
+                a = in(reg) tile.a,
+                a1 = in(reg) tile.a.add(TILE_ROWS * tile.a_stride),
+                b = in(reg) tile.b,
+                s = in(reg) tile.a_stride,
+                bs = in(reg) ROW_BYTES,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_and_start(c: *mut i32, tile: &Tile) {
+        // SAFETY: the caller promises the operands; see `Shape`.
+        unsafe {
+            asm!(
+                "tileloadd tmm4, [{a} + {s}]",
+                "tileloadd tmm6, [{b} + {cs}]",
+                "tilestored [{c} + {cs}], tmm0",
+                "tilezero tmm0",
+                "tdpbusd tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b} + {cs} + 64]",
+                "tilestored [{c} + {cs} + 64], tmm1",
+                "tilezero tmm1",
+                "tdpbusd tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{a1} + {s}]",
+                "tilestored [{c} + {cs} + 2048], tmm2",
+                "tilezero tmm2",
+                "tdpbusd tmm2, tmm5, tmm6",
+                "tilestored [{c} + {cs} + 2112], tmm3",
+                "tilezero tmm3",
+                "tdpbusd tmm3, tmm5, tmm7",
+                a = in(reg) tile.a,
+                a1 = in(reg) tile.a.add(TILE_ROWS * tile.a_stride),
+                b = in(reg) tile.b,
+                s = in(reg) tile.a_stride,
+                c = in(reg) c,
+                cs = in(reg) ROW_BYTES,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn proceed(tile: &Tile, steps: usize) {
+        // SAFETY: the caller promises the operands; see `Shape`.
+        unsafe {
+            asm!(
+                "jmp 3f",
+                "2:",
+                "add {a}, 64",
+                "add {a1}, 64",
+                "add {b}, 2048",
+                "tileloadd tmm6, [{b} + {bs}]",
+                "tileloadd tmm4, [{a} + {s}]",
+                "tdpbusd tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b} + {bs} + 64]",
+                "tdpbusd tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{a1} + {s}]",
+                "tdpbusd tmm2, tmm5, tmm6",
+                "tdpbusd tmm3, tmm5, tmm7",
+                "3:",
+                "dec {n}",
+                "jns 2b",
+                a = inout(reg) tile.a => _,
+                a1 = inout(reg) tile.a.add(TILE_ROWS * tile.a_stride) => _,
+                b = inout(reg) tile.b => _,
+                n = inout(reg) steps => _,
+                s = in(reg) tile.a_stride,
+                bs = in(reg) ROW_BYTES,
+                options(readonly, nostack),
+            );
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(c: *mut i32) {
+        // SAFETY: the caller promises the room.
+        unsafe {
+            asm!(
+                "tilestored [{c} + {cs}], tmm0",
+                "tilestored [{c} + {cs} + 64], tmm1",
+                "tilestored [{c} + {cs} + 2048], tmm2",
+                "tilestored [{c} + {cs} + 2112], tmm3",
+                c = in(reg) c, cs = in(reg) ROW_BYTES,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+/// One tile of A: 1 to 16 rows.
+struct Single;
+
+impl Shape for Single {
+    #[inline(always)]
+    unsafe fn start(tile: &Tile) {
+        // SAFETY: the caller promises the operands; see `Shape`.
+        unsafe {
+            asm!(
+                "tilezero tmm0", "tilezero tmm1",
+                "tileloadd tmm4, [{a} + {s}]",
+                "tileloadd tmm6, [{b} + {bs}]",
+                "tdpbusd tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b} + {bs} + 64]",
+                "tdpbusd tmm1, tmm4, tmm7",
+                a = in(reg) tile.a,
+                b = in(reg) tile.b,
+                s = in(reg) tile.a_stride,
+                bs = in(reg) ROW_BYTES,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_and_start(c: *mut i32, tile: &Tile) {
+        // SAFETY: the caller promises the operands; see `Shape`.
+        unsafe {
+            asm!(
+                "tileloadd tmm4, [{a} + {s}]",
+                "tileloadd tmm6, [{b} + {cs}]",
+                "tilestored [{c} + {cs}], tmm0",
+                "tilezero tmm0",
+                "tdpbusd tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b} + {cs} + 64]",
+                "tilestored [{c} + {cs} + 64], tmm1",
+                "tilezero tmm1",
+                "tdpbusd tmm1, tmm4, tmm7",
+                a = in(reg) tile.a,
+                b = in(reg) tile.b,
+                s = in(reg) tile.a_stride,
+                c = in(reg) c,
+                cs = in(reg) ROW_BYTES,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn proceed(tile: &Tile, steps: usize) {
+        // SAFETY: the caller promises the operands; see `Shape`.
+        unsafe {
+            asm!(
+                "jmp 3f",
+                "2:",
+                "add {a}, 64",
+                "add {b}, 2048",
+                "tileloadd tmm4, [{a} + {s}]",
+                "tileloadd tmm6, [{b} + {bs}]",
+                "tdpbusd tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b} + {bs} + 64]",
+                "tdpbusd tmm1, tmm4, tmm7",
+                "3:",
+                "dec {n}",
+                "jns 2b",
+                a = inout(reg) tile.a => _,
+                b = inout(reg) tile.b => _,
+                n = inout(reg) steps => _,
+                s = in(reg) tile.a_stride,
+                bs = in(reg) ROW_BYTES,
+                options(readonly, nostack),
+            );
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(c: *mut i32) {
+        // SAFETY: the caller promises the room.
+        unsafe {
+            asm!(
+                "tilestored [{c} + {cs}], tmm0",
+                "tilestored [{c} + {cs} + 64], tmm1",
+                c = in(reg) c, cs = in(reg) ROW_BYTES,
+                options(nostack, preserves_flags),
+            );
+        }
     }
 }
 
@@ -65,153 +306,92 @@ impl TileConfig {
 /// The CPU has AMX-INT8, the process has permission to use it, and `args` keeps the promises of
 /// [`MicroArgs`] for `NR = 32`, `KR = 4`.
 pub(super) unsafe fn micro(args: &MicroArgs) {
-    static FULL: TileConfig = TileConfig::new(16, 16);
-    let whole = args.m - args.m % MR;
-    let left = (args.m % MR) as u8;
-    // SAFETY: the configuration is valid; each tile computes rows below `m`, and the last one is
-    // configured to touch no others.
+    // SAFETY: passed on; row `row` of `c` exists.
+    unsafe { walk_rows(args, 1, |row| args.c.add(row * NR), |_, _, _| ()) }
+}
+
+/// Block leaf: as [`micro`] over many panels, with the epilogue of a tile while the next one is
+/// computed.
+///
+/// # Safety
+///
+/// As [`micro`], and `args` keeps the promises of [`BlockArgs`].
+pub(super) unsafe fn block(_: &MicroKernel, args: &BlockArgs) {
+    // SAFETY: passed on; `c` has room for a tile.
     unsafe {
-        if whole > 0 {
-            configure(&FULL);
-            for row in (0..whole).step_by(MR) {
-                two_by_two(args, row);
-            }
-        }
-        if left > TILE_ROWS as u8 {
-            configure(&TileConfig::new(16, left - 16));
-            two_by_two(args, whole);
-        } else if left > 0 {
-            configure(&TileConfig::new(left, left));
-            one_by_two(args, whole);
+        let finish = |panel, row, m| (args.finish)(&args.output(NR, panel, row, m));
+        walk_rows(&args.first, args.panels, |_| args.first.c, finish);
+    }
+}
+
+/// Chooses the height and arrangement of tiles, configures them, and walks.
+///
+/// # Safety
+///
+/// As [`walk`].
+#[inline(always)]
+unsafe fn walk_rows(
+    args: &MicroArgs,
+    panels: usize,
+    c: impl Fn(usize) -> *mut i32,
+    done: impl Fn(usize, usize, usize),
+) {
+    let height = args.m.div_ceil(args.m.div_ceil(MR));
+    // SAFETY: the configuration is valid and of the height that the walk is told.
+    unsafe {
+        let config = TileConfig::new(height);
+        asm!("ldtilecfg [{}]", in(reg) &config, options(readonly, nostack, preserves_flags));
+        if height > TILE_ROWS {
+            walk::<Pair>(args, panels, height, c, done);
+        } else {
+            walk::<Single>(args, panels, height, c, done);
         }
         asm!("tilerelease", options(nomem, nostack, preserves_flags));
     }
 }
 
-/// # Safety
-///
-/// The CPU has AMX and the process permission to use it.
-#[inline]
-unsafe fn configure(config: &TileConfig) {
-    // SAFETY: `config` is a valid palette-1 configuration.
-    unsafe {
-        asm!("ldtilecfg [{}]", in(reg) config, options(readonly, nostack, preserves_flags));
-    }
-}
-
-/// Rows `row..` of both tiles of A, all 32 channels.
+/// All tiles of `height` rows, panel by panel. `c(row)` says where the accumulators of the tile at
+/// `row` go; `done(panel, row, height)` is called once they are there.
 ///
 /// # Safety
 ///
-/// As [`micro`]; the configured rows from `row` on are below `m`.
-#[inline]
-unsafe fn two_by_two(args: &MicroArgs, row: usize) {
-    // SAFETY: A tiles read 64 codes of rows that exist, up to `k`; B tiles read whole groups of the
-    // panel; C tiles read and write rows that exist.
-    unsafe {
-        let a = args.a.add(row * args.a_stride);
-        let c = args.c.add(row * NR).cast::<u8>();
-        let lower = c.add(TILE_ROWS * NR * 4);
-        if args.accumulate {
-            asm!(
-                "tileloadd tmm0, [{c} + {s}]",
-                "tileloadd tmm1, [{c} + {s} + 64]",
-                "tileloadd tmm2, [{l} + {s}]",
-                "tileloadd tmm3, [{l} + {s} + 64]",
-                c = in(reg) c, l = in(reg) lower, s = in(reg) NR * 4,
-                options(readonly, nostack, preserves_flags),
-            );
-        } else {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                options(nomem, nostack, preserves_flags),
-            );
+/// AMX is configured for `height ≤ m` rows; `args` keeps the promises of [`MicroArgs`] for `panels`
+/// panels; `c` gives room for `height` rows.
+#[inline(always)]
+unsafe fn walk<S: Shape>(
+    args: &MicroArgs,
+    panels: usize,
+    height: usize,
+    c: impl Fn(usize) -> *mut i32,
+    done: impl Fn(usize, usize, usize),
+) {
+    let mut before: Option<(usize, usize)> = None;
+    for panel in 0..panels {
+        for start in (0..args.m).step_by(height) {
+            let row = start.min(args.m - height);
+            // SAFETY: `row + height ≤ m`, the panel exists, and `k` is a multiple of 64.
+            unsafe {
+                let tile = Tile {
+                    a: args.a.add(row * args.a_stride),
+                    a_stride: args.a_stride,
+                    b: args.b.add(panel * NR * args.k),
+                };
+                match before {
+                    None => S::start(&tile),
+                    Some((_, row)) => S::store_and_start(c(row), &tile),
+                }
+                S::proceed(&tile, args.k / K_ALIGN - 1);
+            }
+            if let Some((panel, row)) = before {
+                done(panel, row, height);
+            }
+            before = Some((panel, row));
         }
-        asm!(
-            "2:",
-            "tileloadd tmm6, [{b} + {bs}]",
-            "tileloadd tmm4, [{a} + {s}]",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b} + {bs} + 64]",
-            "tdpbusd tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{a1} + {s}]",
-            "tdpbusd tmm2, tmm5, tmm6",
-            "tdpbusd tmm3, tmm5, tmm7",
-            "add {a}, 64",
-            "add {a1}, 64",
-            "add {b}, 2048",
-            "dec {n}",
-            "jnz 2b",
-            a = inout(reg) a => _,
-            a1 = inout(reg) a.add(TILE_ROWS * args.a_stride) => _,
-            b = inout(reg) args.b => _,
-            n = inout(reg) args.k / K_ALIGN => _,
-            s = in(reg) args.a_stride,
-            bs = in(reg) NR * 4,
-            options(readonly, nostack),
-        );
-        asm!(
-            "tilestored [{c} + {s}], tmm0",
-            "tilestored [{c} + {s} + 64], tmm1",
-            "tilestored [{l} + {s}], tmm2",
-            "tilestored [{l} + {s} + 64], tmm3",
-            c = in(reg) c, l = in(reg) lower, s = in(reg) NR * 4,
-            options(nostack, preserves_flags),
-        );
     }
-}
-
-/// Rows `row..` of one tile of A, all 32 channels: the end of a block.
-///
-/// # Safety
-///
-/// As [`two_by_two`], for the upper tiles alone.
-#[inline]
-unsafe fn one_by_two(args: &MicroArgs, row: usize) {
-    // SAFETY: as in `two_by_two`.
-    unsafe {
-        let c = args.c.add(row * NR).cast::<u8>();
-        if args.accumulate {
-            asm!(
-                "tileloadd tmm0, [{c} + {s}]",
-                "tileloadd tmm1, [{c} + {s} + 64]",
-                c = in(reg) c, s = in(reg) NR * 4,
-                options(readonly, nostack, preserves_flags),
-            );
-        } else {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                options(nomem, nostack, preserves_flags)
-            );
-        }
-        asm!(
-            "2:",
-            "tileloadd tmm4, [{a} + {s}]",
-            "tileloadd tmm6, [{b} + {bs}]",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b} + {bs} + 64]",
-            "tdpbusd tmm1, tmm4, tmm7",
-            "add {a}, 64",
-            "add {b}, 2048",
-            "dec {n}",
-            "jnz 2b",
-            a = inout(reg) args.a.add(row * args.a_stride) => _,
-            b = inout(reg) args.b => _,
-            n = inout(reg) args.k / K_ALIGN => _,
-            s = in(reg) args.a_stride,
-            bs = in(reg) NR * 4,
-            options(readonly, nostack),
-        );
-        asm!(
-            "tilestored [{c} + {s}], tmm0",
-            "tilestored [{c} + {s} + 64], tmm1",
-            c = in(reg) c, s = in(reg) NR * 4,
-            options(nostack, preserves_flags),
-        );
+    if let Some((panel, row)) = before {
+        // SAFETY: `c` gives room.
+        unsafe { S::store(c(row)) };
+        done(panel, row, height);
     }
 }
 
@@ -221,10 +401,10 @@ unsafe fn one_by_two(args: &MicroArgs, row: usize) {
 ///
 /// The CPU has AMX-INT8 and the process permission to use it.
 pub(super) unsafe fn probe(steps: u64) -> u64 {
-    static FULL: TileConfig = TileConfig::new(16, 16);
     // SAFETY: tile registers only, zeroed by `ldtilecfg`.
     unsafe {
-        configure(&FULL);
+        let config = TileConfig::new(MR);
+        asm!("ldtilecfg [{}]", in(reg) &config, options(readonly, nostack, preserves_flags));
         asm!(
             "2:",
             "tdpbusd tmm0, tmm4, tmm6",

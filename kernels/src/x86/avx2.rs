@@ -56,7 +56,7 @@ unsafe fn tile_u8s8<const R: usize>(args: &MicroArgs, row: usize) {
             b = b.add(NR * 2);
         }
         for (r, acc) in acc.iter().enumerate() {
-            ymm::store(args, row + r, *acc, args.accumulate);
+            ymm::store(args, row + r, *acc, false);
         }
     }
 }
@@ -135,7 +135,7 @@ pub(super) unsafe fn micro_u6s6(args: &MicroArgs) {
 unsafe fn tile_u6s6<const R: usize>(args: &MicroArgs, row: usize) {
     let stride = args.a_stride;
     let ones = _mm256_set1_epi16(1);
-    let mut accumulate = args.accumulate;
+    let mut accumulate = false;
     // SAFETY: `row + R ≤ m` rows of `k` codes and `k / 4` groups of 64 weights exist, `k` is a
     // multiple of 32; `c` holds `m · NR` values.
     unsafe {

@@ -90,9 +90,6 @@ unsafe fn tile<const R: usize, const S: usize>(args: &MicroArgs, row: usize) {
                     sum = _mm512_add_epi32(sum, acc[r][half]);
                 }
                 let c = args.c.add((row + r) * NR + half * 16);
-                if args.accumulate {
-                    sum = _mm512_add_epi32(sum, _mm512_load_si512(c.cast()));
-                }
                 _mm512_store_si512(c.cast(), sum);
             }
         }

@@ -16,7 +16,7 @@ mod ymm;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
-use crate::table::{Epilogue, MicroKernel, Prologue};
+use crate::table::{Epilogue, MicroKernel, Prologue, block_by_steps};
 use crate::view::Elem;
 
 pub(crate) use detect::{detect, refused};
@@ -36,6 +36,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: avx2::micro_u8s8,
+        block: block_by_steps,
         probe: probe::avx2_madd_i16,
     },
     MicroKernel {
@@ -53,6 +54,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: avx2::micro_u7s8,
+        block: block_by_steps,
         probe: probe::avx2_maddubs,
     },
     MicroKernel {
@@ -70,6 +72,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: avx2::micro_u6s6,
+        block: block_by_steps,
         probe: probe::avx2_maddubs_x8,
     },
     MicroKernel {
@@ -86,6 +89,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: avxvnni::micro,
+        block: block_by_steps,
         probe: probe::avxvnni_dpbusd,
     },
     MicroKernel {
@@ -102,6 +106,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: avx512vnni::micro,
+        block: block_by_steps,
         probe: probe::avx512_dpbusd,
     },
     MicroKernel {
@@ -118,6 +123,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: amx::micro,
+        block: amx::block,
         probe: amx::probe,
     },
 ];

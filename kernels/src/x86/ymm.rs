@@ -82,7 +82,7 @@ pub(super) unsafe fn tile<D: Dot, const R: usize, const S: usize>(args: &MicroAr
                 sums[0] = _mm256_add_epi32(sums[0], acc[r][0]);
                 sums[1] = _mm256_add_epi32(sums[1], acc[r][1]);
             }
-            store(args, row + r, sums, args.accumulate);
+            store(args, row + r, sums, false);
         }
     }
 }
