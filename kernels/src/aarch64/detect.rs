@@ -15,3 +15,8 @@ pub(crate) fn detect(isa: Isa) -> bool {
         _ => false,
     }
 }
+
+/// What the CPU has, the operating system allows.
+pub(crate) fn refused(_: Isa) -> bool {
+    false
+}
