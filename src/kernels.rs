@@ -15,15 +15,15 @@ pub(crate) struct Kernels {
 }
 
 impl Kernels {
-    /// The kernels of `isa` for operands whose products are at most `max_product`: the most
+    /// The kernels of `isa` for codes up to `max_code` and weights up to `max_weight`: the most
     /// specialised micro-kernel that is exact for them, and of those the one with the largest tile.
-    pub(crate) fn select(isa: Isa, max_product: u32) -> Result<Kernels, Error> {
+    pub(crate) fn select(isa: Isa, max_code: u8, max_weight: i8) -> Result<Kernels, Error> {
         let unavailable = || Error::IsaUnavailable {
             isa,
             available: names(Isa::available()),
         };
         let exact = table::micro_kernels()
-            .filter(|row| row.isa == isa && row.max_product >= max_product)
+            .filter(|row| row.isa == isa && row.is_exact_for(max_code, max_weight))
             .filter_map(MicroKernel::ready);
         let micro = exact
             .min_by_key(|row| (row.max_product, usize::MAX - row.tile.mr * row.tile.nr))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use noisyquant_kernels::isa::Isa;
 use noisyquant_kernels::layout::padded_k;
 use noisyquant_kernels::spec;
-use noisyquant_kernels::table::{Channels, Prologue, Ready};
+use noisyquant_kernels::table::{Channels, CodeForm, Prologue, Ready};
 use noisyquant_kernels::view::{Element, MatMut, MatRef};
 
 use crate::calibrate;
@@ -125,7 +125,7 @@ impl<'a> Builder<'a> {
         let max_code = spec::max_code(self.activation_bits);
         let max_weight = spec::max_weight(self.weight_bits);
         let isa = kernels::choose_isa(self.isa)?;
-        let kernels = Kernels::select(isa, u32::from(max_code) * max_weight as u32)?;
+        let kernels = Kernels::select(isa, max_code, max_weight)?;
 
         let affine = self.quantizer.fit(self.rows, self.activation_bits)?;
         let codes = WeightCodes::quantize(self.weight, k, self.weight_bits);
@@ -214,7 +214,11 @@ impl Parts<'_> {
                 channel,
                 largest: t.iter().fold(0f32, |m, t| m.max(t.abs())),
             })?;
-            comp[channel] = correction.integer;
+            // Eq. 6a: the kernel sums Σ (u − o) · wq, so comp + o · Σ wq makes up for the offset.
+            // Sums wrap in i32 on every ISA, and what they end in, acc + comp, fits (eq. 7).
+            let sum: i32 = weights.iter().map(|w| i32::from(*w)).sum();
+            let offset = i32::from(self.kernels.micro.code_offset);
+            comp[channel] = correction.integer.wrapping_add(offset * sum);
             scale[channel] = spec::output_scale(s_x, self.scales[channel]);
             let (b, s) = (self.bias[channel], scale[channel]);
             bias[channel] = spec::corrected_bias(b, s, correction.remainder);
@@ -435,8 +439,11 @@ impl QuantLinear {
         codes: &mut [u8],
         stride: usize,
     ) {
-        let max_code = spec::max_code(self.affine.bits);
-        prologue.quantize(x, &self.inv, &self.t, max_code, codes, stride);
+        let form = CodeForm {
+            max: spec::max_code(self.affine.bits),
+            offset: self.kernels.micro.code_offset,
+        };
+        prologue.quantize(x, &self.inv, &self.t, form, codes, stride);
     }
 
     /// Output constants of the panel that starts at output channel `first`.

@@ -1,13 +1,26 @@
 //! `NOISYQUANT_ISA`: forces what is there, refuses what is not. The variable is read when a layer is
-//! built, so each case runs in a process of its own: this binary again, with `PROBE` set.
+//! built, so each case runs in a process of its own: this binary again, with `PROBE` set, and under
+//! the emulator that `NOISYQUANT_TEST_RUNNER` names (`qemu-aarch64 -cpu max`), if it does.
 
+use std::ffi::OsStr;
 use std::process::Command;
 
 use noisyquant::{Isa, QuantLinear, Quantizer, Range};
 
 /// What building a layer says in a process with `NOISYQUANT_ISA=value`.
 fn build_with(value: &str) -> String {
-    let output = Command::new(std::env::current_exe().unwrap())
+    let binary = std::env::current_exe().unwrap();
+    let runner = std::env::var("NOISYQUANT_TEST_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace().map(OsStr::new);
+    let mut command = match words.next() {
+        Some(emulator) => {
+            let mut command = Command::new(emulator);
+            command.args(words).arg(&binary);
+            command
+        }
+        None => Command::new(&binary),
+    };
+    let output = command
         .args(["--exact", "probe", "--nocapture"])
         .env("NOISYQUANT_ISA", value)
         .env("PROBE", "1")

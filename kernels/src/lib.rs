@@ -17,7 +17,13 @@
 #[cfg(target_arch = "x86_64")]
 #[path = "x86/mod.rs"]
 mod arch;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+#[path = "aarch64/mod.rs"]
+mod arch;
+#[cfg(not(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_endian = "little")
+)))]
 #[path = "portable.rs"]
 mod arch;
 

@@ -25,6 +25,9 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         },
         widen: None,
         max_product: u32::MAX,
+        max_code: u8::MAX,
+        max_weight: i8::MAX,
+        code_offset: 0,
         micro: micro::<3, 5, 1>,
         block: block_by_steps,
         probe,
@@ -39,6 +42,9 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         },
         widen: None,
         max_product: u32::MAX,
+        max_code: u8::MAX,
+        max_weight: i8::MAX,
+        code_offset: 0,
         micro: micro::<4, 8, 4>,
         block: block_by_steps,
         probe,
@@ -140,9 +146,10 @@ unsafe fn quantize<T: Element>(args: &QuantizeArgs) {
             )
         };
         for (((code, x), inv), t) in codes.iter_mut().zip(x).zip(inv).zip(t) {
-            *code = spec::code(x.to_f32(), *inv, *t, args.max_code);
+            let u = spec::code(x.to_f32(), *inv, *t, args.max_code);
+            *code = u.wrapping_sub(args.code_offset);
         }
-        codes[args.k..].fill(0);
+        codes[args.k..].fill(0u8.wrapping_sub(args.code_offset));
     }
 }
 

@@ -24,8 +24,17 @@ pub struct MicroKernel {
     pub tile: Tile,
     /// How codes are widened to 16 bits in scratch, for a kernel that reads them so.
     pub(crate) widen: Option<unsafe fn(&WidenArgs)>,
-    /// The kernel is exact while `max_code · max_weight` of the operands is at most this.
+    /// The kernel is exact while `max_code · max_weight` of the operands is at most this; see
+    /// [`is_exact_for`](MicroKernel::is_exact_for).
     pub max_product: u32,
+    /// The largest code for which the kernel is exact.
+    pub max_code: u8,
+    /// The largest weight, in magnitude, for which the kernel is exact.
+    pub max_weight: i8,
+    /// The kernel reads a code `u` as the signed byte `u − code_offset` (wrapping; 128 is the same
+    /// as `u ^ 0x80`). Prologues store codes so, and the layer adds `code_offset · Σ_k wq[n, k]` to
+    /// the correction of channel `n` in return.
+    pub code_offset: u8,
     pub(crate) micro: unsafe fn(&MicroArgs),
     pub(crate) block: unsafe fn(&MicroKernel, &BlockArgs),
     pub(crate) probe: unsafe fn(u64) -> u64,
@@ -161,7 +170,10 @@ pub(crate) struct QuantizeArgs {
     /// Offsets, readable up to `padded_k(k)`; zero past `k`.
     pub(crate) t: *const f32,
     pub(crate) max_code: u8,
-    /// `m` rows of `padded_k(k)` codes, aligned to 64 bytes. Codes past `k` become 0.
+    /// Subtracted from each code as it is stored, wrapping.
+    pub(crate) code_offset: u8,
+    /// `m` rows of `padded_k(k)` codes, aligned to 64 bytes. Codes past `k` become (the stored form
+    /// of) 0.
     pub(crate) codes: *mut u8,
     /// Bytes from one row of codes to the next.
     pub(crate) codes_stride: usize,
@@ -169,6 +181,7 @@ pub(crate) struct QuantizeArgs {
 
 /// What a widening leaf is given. The checked call vouches for it.
 #[derive(Debug)]
+#[allow(dead_code, reason = "not every architecture has a kernel that widens")]
 pub(crate) struct WidenArgs {
     /// Codes, a multiple of 64.
     pub(crate) codes: *const u8,
@@ -256,6 +269,13 @@ impl MicroKernel {
         if self.widen.is_some() { 2 } else { 1 }
     }
 
+    /// Whether the kernel is exact for all codes up to `max_code` and weights up to `max_weight`.
+    pub fn is_exact_for(&self, max_code: u8, max_weight: i8) -> bool {
+        max_code <= self.max_code
+            && max_weight <= self.max_weight
+            && u32::from(max_code) * u32::from(max_weight.unsigned_abs()) <= self.max_product
+    }
+
     /// The row as something to call, or `None` if the CPU lacks the set.
     pub fn ready(&'static self) -> Option<Ready<MicroKernel>> {
         self.isa.is_available().then_some(Ready(self))
@@ -292,7 +312,8 @@ fn aligned<T>(slice: &[T]) -> bool {
 }
 
 impl Ready<MicroKernel> {
-    /// `c[m, n] = Σ_k codes[m, k] · b[n, k]` (eq. 4) for all rows of `codes` and one panel `b`.
+    /// `c[m, n] = Σ_k codes[m, k] · b[n, k]` (eq. 4) for all rows of `codes` and one panel `b`. Codes
+    /// are as stored: signed bytes where the row has a [`code_offset`](MicroKernel::code_offset).
     ///
     /// `b` is a multiple of `NR · 64` long and sets `k`; `c` is dense, `rows × NR`.
     ///
@@ -392,9 +413,19 @@ impl Ready<MicroKernel> {
     }
 }
 
+/// Which codes a prologue stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeForm {
+    /// The largest code, at which others saturate (eq. 3).
+    pub max: u8,
+    /// Subtracted from each code as it is stored, wrapping: the
+    /// [`code_offset`](MicroKernel::code_offset) of the micro-kernel that will read it.
+    pub offset: u8,
+}
+
 impl Ready<Prologue> {
     /// Codes of all rows of `x` (eq. 3), `codes_stride` bytes apart; codes past the columns of `x`,
-    /// up to `padded_k`, become 0.
+    /// up to `padded_k`, become 0 (stored with the offset, as all are).
     ///
     /// `inv` and `t` are `padded_k` long; what they hold past the columns must be 0.
     ///
@@ -408,7 +439,7 @@ impl Ready<Prologue> {
         x: MatRef<'_>,
         inv: &[f32],
         t: &[f32],
-        max_code: u8,
+        form: CodeForm,
         codes: &mut [u8],
         codes_stride: usize,
     ) {
@@ -429,7 +460,8 @@ impl Ready<Prologue> {
             k: x.cols(),
             inv: inv.as_ptr(),
             t: t.as_ptr(),
-            max_code,
+            max_code: form.max,
+            code_offset: form.offset,
             codes: codes.as_mut_ptr(),
             codes_stride,
         };

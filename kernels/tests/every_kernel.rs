@@ -16,7 +16,7 @@ use half::{bf16, f16};
 use noisyquant_kernels::isa::Isa;
 use noisyquant_kernels::layout::{codes_stride, padded_k};
 use noisyquant_kernels::spec;
-use noisyquant_kernels::table::{self, Channels, Codes, MicroKernel, Ready};
+use noisyquant_kernels::table::{self, Channels, CodeForm, Codes, MicroKernel, Ready};
 use noisyquant_kernels::view::{Elem, Element, MatMut, MatRef};
 
 /// SplitMix64: enough randomness for operands.
@@ -50,9 +50,10 @@ fn around(t: usize) -> BTreeSet<usize> {
 }
 
 /// Ways to fill operands, from harmless to what saturates a kernel that is not exact.
-const FILLS: [&str; 6] = [
+const FILLS: [&str; 7] = [
     "random",
     "zero codes",
+    "zero, -max", // the extreme of codes stored as signed bytes
     "max, +max",
     "max, -max",
     "max, ±max",
@@ -64,7 +65,7 @@ fn fill(kind: &str, max_code: u8, max_weight: i8, codes: &mut [u8], weights: &mu
     for code in codes.iter_mut() {
         *code = match kind {
             "random" => rng.below(u64::from(max_code) + 1) as u8,
-            "zero codes" => 0,
+            "zero codes" | "zero, -max" => 0,
             "sparse" if rng.below(5) > 0 => 0,
             _ => max_code,
         };
@@ -72,7 +73,7 @@ fn fill(kind: &str, max_code: u8, max_weight: i8, codes: &mut [u8], weights: &mu
     for (i, weight) in weights.iter_mut().enumerate() {
         *weight = match kind {
             "random" => (rng.below(2 * max_weight as u64 + 1) as i64 - i64::from(max_weight)) as i8,
-            "max, -max" => -max_weight,
+            "max, -max" | "zero, -max" => -max_weight,
             "max, ±max" if i % 2 == 1 => -max_weight,
             "sparse" if rng.below(3) == 0 => -max_weight,
             _ => max_weight,
@@ -86,7 +87,7 @@ fn widths(kernel: &MicroKernel) -> Vec<(u8, i8)> {
     let pairs = bits.clone().flat_map(|a| bits.clone().map(move |w| (a, w)));
     pairs
         .map(|(a, w)| (spec::max_code(a), spec::max_weight(w)))
-        .filter(|(u, w)| u32::from(*u) * (*w as u32) <= kernel.max_product)
+        .filter(|(u, w)| kernel.is_exact_for(*u, *w))
         .collect()
 }
 
@@ -148,15 +149,20 @@ fn check_product(
     a.fill(0xa5);
     for (r, row) in codes.chunks_exact(k).enumerate() {
         let at = r * stride..r * stride + k * width;
+        let stored: Vec<u8> = (row.iter())
+            .map(|u| u.wrapping_sub(kernel.code_offset))
+            .collect();
         if width == 2 {
-            kernel.widen(row, &mut a[at]);
+            kernel.widen(&stored, &mut a[at]);
         } else {
-            a[at].copy_from_slice(row);
+            a[at].copy_from_slice(&stored);
         }
     }
 
     let expected = |r: usize, n: usize| {
-        spec::accumulate(&codes[r * k..(r + 1) * k], &weights[n * k..(n + 1) * k])
+        let (codes, weights) = (&codes[r * k..(r + 1) * k], &weights[n * k..(n + 1) * k]);
+        let sum: i32 = weights.iter().map(|w| i32::from(*w)).sum();
+        spec::accumulate(codes, weights) - i32::from(kernel.code_offset) * sum
     };
     let operand = Codes {
         bytes: &a,
@@ -293,14 +299,21 @@ fn check_prologue<T: Element>(row: Ready<table::Prologue>) {
                 let mut codes = Guarded::<u8>::aligned((m - 1) * stride + padded);
                 codes.fill(0xa5);
                 let view = MatRef::new(&x[..], m, k, x_stride).unwrap();
-                row.quantize(view, &inv, &t, max_code, &mut codes, stride);
+                // Every stored form: as is, signed, and centred for 6 bits.
+                let offset = [0, 128, 32][(k + m) % 3];
+                let form = CodeForm {
+                    max: max_code,
+                    offset,
+                };
+                row.quantize(view, &inv, &t, form, &mut codes, stride);
                 for (i, code) in codes.iter().enumerate() {
                     let (r, c) = (i / stride, i % stride);
                     let expected = match c {
                         _ if c < k => {
-                            spec::code(values[r * x_stride + c].to_f32(), inv[c], t[c], max_code)
+                            let x = values[r * x_stride + c].to_f32();
+                            spec::code(x, inv[c], t[c], max_code).wrapping_sub(offset)
                         }
-                        _ if c < padded => 0,
+                        _ if c < padded => 0u8.wrapping_sub(offset),
                         _ => 0xa5, // between rows: untouched
                     };
                     assert_eq!(
@@ -392,6 +405,17 @@ fn offered() -> BTreeSet<&'static str> {
             if cpuinfo.contains(" amx_int8") {
                 isas.insert("amx");
             }
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        use std::arch::is_aarch64_feature_detected as has;
+        for (present, isa) in [
+            (has!("neon"), "neon"),
+            (has!("dotprod"), "neondotprod"),
+            (has!("i8mm"), "neoni8mm"),
+        ] {
+            isas.extend(present.then_some(isa));
         }
     }
     isas

@@ -324,8 +324,9 @@ unsafe fn quantize_32<S: Source>(
     // `vpack*` work within 128-bit lanes; this puts their 32-bit results back in order.
     let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     let packed = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order);
+    let stored = _mm256_sub_epi8(packed, _mm256_set1_epi8(args.code_offset as i8));
     // SAFETY: the caller promises the room.
-    unsafe { _mm256_storeu_si256(codes.add(k).cast(), packed) }
+    unsafe { _mm256_storeu_si256(codes.add(k).cast(), stored) }
 }
 
 /// Eight results as destination elements.

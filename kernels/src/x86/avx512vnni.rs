@@ -180,6 +180,7 @@ pub(super) unsafe fn quantize_bf16(args: &QuantizeArgs) {
 #[inline]
 unsafe fn quantize<S: Source>(args: &QuantizeArgs) {
     let max = _mm512_set1_ps(f32::from(args.max_code));
+    let offset = _mm512_set1_epi8(args.code_offset as i8);
     // `vpack*` work within 128-bit lanes; this puts their 32-bit results back in order.
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     for row in 0..args.m {
@@ -211,7 +212,7 @@ unsafe fn quantize<S: Source>(args: &QuantizeArgs) {
             // SAFETY: `codes` holds `padded_k` bytes a row, each row aligned to 64.
             unsafe {
                 let out = args.codes.add(row * args.codes_stride + k);
-                _mm512_store_si512(out.cast(), codes);
+                _mm512_store_si512(out.cast(), _mm512_sub_epi8(codes, offset));
             }
         }
     }

@@ -1,0 +1,287 @@
+//! Prologues and epilogues of all aarch64 rows, on ARMv8.0 instructions alone: `fcvtl` and `fcvtn`
+//! convert f16 on every CPU, bf16 is integer arithmetic.
+
+use core::arch::aarch64::*;
+
+use crate::layout::{K_ALIGN, padded_k};
+use crate::table::{FinishArgs, QuantizeArgs};
+
+/// Columns that an epilogue takes at a time.
+const COLUMNS: usize = 8;
+
+/// Eight elements of a matrix.
+trait Format {
+    /// One element.
+    type Elem: Copy + Default;
+
+    /// Converts exactly.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has NEON; eight elements are readable.
+    unsafe fn load(x: *const Self::Elem) -> [float32x4_t; 2];
+
+    /// Rounds to nearest, ties to even, and stores.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has NEON; eight elements are writable.
+    unsafe fn store(y: *mut Self::Elem, v: [float32x4_t; 2]);
+}
+
+struct F32;
+struct F16;
+struct Bf16;
+
+impl Format for F32 {
+    type Elem = f32;
+    #[target_feature(enable = "neon")]
+    #[inline]
+    unsafe fn load(x: *const f32) -> [float32x4_t; 2] {
+        // SAFETY: the caller promises eight elements.
+        unsafe { [vld1q_f32(x), vld1q_f32(x.add(4))] }
+    }
+
+    #[target_feature(enable = "neon")]
+    #[inline]
+    unsafe fn store(y: *mut f32, [low, high]: [float32x4_t; 2]) {
+        // SAFETY: the caller promises eight elements.
+        unsafe {
+            vst1q_f32(y, low);
+            vst1q_f32(y.add(4), high);
+        }
+    }
+}
+
+impl Format for F16 {
+    type Elem = u16;
+    #[target_feature(enable = "neon")]
+    #[inline]
+    unsafe fn load(x: *const u16) -> [float32x4_t; 2] {
+        // SAFETY: the caller promises eight elements.
+        let halves = vreinterpretq_f16_u16(unsafe { vld1q_u16(x) });
+        [
+            vcvt_f32_f16(vget_low_f16(halves)),
+            vcvt_high_f32_f16(halves),
+        ]
+    }
+
+    #[target_feature(enable = "neon")]
+    #[inline]
+    unsafe fn store(y: *mut u16, [low, high]: [float32x4_t; 2]) {
+        let halves = vcvt_high_f16_f32(vcvt_f16_f32(low), high);
+        // SAFETY: the caller promises eight elements.
+        unsafe { vst1q_u16(y, vreinterpretq_u16_f16(halves)) }
+    }
+}
+
+impl Format for Bf16 {
+    type Elem = u16;
+    #[target_feature(enable = "neon")]
+    #[inline]
+    unsafe fn load(x: *const u16) -> [float32x4_t; 2] {
+        // SAFETY: the caller promises eight elements.
+        let upper = unsafe { vld1q_u16(x) };
+        [
+            vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_low_u16(upper))),
+            vreinterpretq_f32_u32(vshll_high_n_u16::<16>(upper)),
+        ]
+    }
+
+    #[target_feature(enable = "neon")]
+    #[inline]
+    unsafe fn store(y: *mut u16, v: [float32x4_t; 2]) {
+        // Round to nearest even on the upper half. An output is never NaN (eq. 9), so the carry
+        // cannot turn one into ∞.
+        let [low, high] = v.map(|v| {
+            let bits = vreinterpretq_u32_f32(v);
+            let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
+            vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)))
+        });
+        let upper = vshrn_high_n_u32::<16>(vshrn_n_u32::<16>(low), high);
+        // SAFETY: the caller promises eight elements.
+        unsafe { vst1q_u16(y, upper) }
+    }
+}
+
+/// # Safety
+///
+/// The CPU has NEON and `args` keeps the promises of [`QuantizeArgs`] for f32.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn quantize_f32(args: &QuantizeArgs) {
+    // SAFETY: passed on.
+    unsafe { quantize::<F32>(args) }
+}
+
+/// # Safety
+///
+/// The CPU has NEON and `args` keeps the promises of [`QuantizeArgs`] for f16.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn quantize_f16(args: &QuantizeArgs) {
+    // SAFETY: passed on.
+    unsafe { quantize::<F16>(args) }
+}
+
+/// # Safety
+///
+/// The CPU has NEON and `args` keeps the promises of [`QuantizeArgs`] for bf16.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn quantize_bf16(args: &QuantizeArgs) {
+    // SAFETY: passed on.
+    unsafe { quantize::<Bf16>(args) }
+}
+
+/// # Safety
+///
+/// As [`quantize_f32`], for elements of `S`.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn quantize<S: Format>(args: &QuantizeArgs) {
+    let whole = args.k - args.k % K_ALIGN;
+    for row in 0..args.m {
+        // SAFETY: `x` holds `m` rows of `k` elements, `codes` as many of `padded_k` bytes; `inv`
+        // and `t` are readable up to `padded_k`. The last, partial run goes through a buffer.
+        unsafe {
+            let x = args.x.cast::<S::Elem>().add(row * args.x_stride);
+            let codes = args.codes.add(row * args.codes_stride);
+            for k in (0..whole).step_by(16) {
+                quantize_16::<S>(x.add(k), args, k, codes);
+            }
+            if whole < args.k {
+                let mut tail = [S::Elem::default(); K_ALIGN];
+                x.add(whole)
+                    .copy_to_nonoverlapping(tail.as_mut_ptr(), args.k - whole);
+                for k in (whole..padded_k(args.k)).step_by(16) {
+                    quantize_16::<S>(tail.as_ptr().add(k - whole), args, k, codes);
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen inputs: one FMA, round, pack to bytes, clamp (eq. 3).
+///
+/// # Safety
+///
+/// As [`quantize_f32`]; `x` points to 16 elements, and `codes` to a row that holds `k + 16`.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn quantize_16<S: Format>(x: *const S::Elem, args: &QuantizeArgs, k: usize, codes: *mut u8) {
+    let mut words = [vdupq_n_u16(0); 2];
+    for (i, words) in words.iter_mut().enumerate() {
+        // SAFETY: the caller promises 16 elements of each.
+        let (x, inv, t) = unsafe {
+            let (inv, t) = (args.inv.add(k + 8 * i), args.t.add(k + 8 * i));
+            (S::load(x.add(8 * i)), F32::load(inv), F32::load(t))
+        };
+        // `fcvtnu` rounds ties to even, saturates at both ends and makes NaN 0; `uqxtn` go on
+        // saturating. The upper limit is an integer, so it may as well come after rounding.
+        let low = vcvtnq_u32_f32(vfmaq_f32(t[0], x[0], inv[0]));
+        let high = vcvtnq_u32_f32(vfmaq_f32(t[1], x[1], inv[1]));
+        *words = vqmovn_high_u32(vqmovn_u32(low), high);
+    }
+    let bytes = vqmovn_high_u16(vqmovn_u16(words[0]), words[1]);
+    let limited = vminq_u8(bytes, vdupq_n_u8(args.max_code));
+    let stored = vsubq_u8(limited, vdupq_n_u8(args.code_offset));
+    // SAFETY: the caller promises the room.
+    unsafe { vst1q_u8(codes.add(k), stored) }
+}
+
+/// # Safety
+///
+/// The CPU has NEON and `args` keeps the promises of [`FinishArgs`] for f32.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn finish_f32(args: &FinishArgs) {
+    // SAFETY: passed on.
+    unsafe { finish::<F32>(args) }
+}
+
+/// # Safety
+///
+/// The CPU has NEON and `args` keeps the promises of [`FinishArgs`] for f16.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn finish_f16(args: &FinishArgs) {
+    // SAFETY: passed on.
+    unsafe { finish::<F16>(args) }
+}
+
+/// # Safety
+///
+/// The CPU has NEON and `args` keeps the promises of [`FinishArgs`] for bf16.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn finish_bf16(args: &FinishArgs) {
+    // SAFETY: passed on.
+    unsafe { finish::<Bf16>(args) }
+}
+
+/// Eight columns at a time, their constants in registers while the rows go by (eq. 9). A partial
+/// run of columns is computed whole from padded copies and copied out.
+///
+/// # Safety
+///
+/// As [`finish_f32`], for elements of `D`.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn finish<D: Format>(args: &FinishArgs) {
+    for n in (0..args.n).step_by(COLUMNS) {
+        let cols = COLUMNS.min(args.n - n);
+        // SAFETY: columns `n..n + cols` exist in every operand and row.
+        unsafe {
+            let constants = Constants {
+                comp: load_some(args.comp.add(n), cols),
+                scale: load_some(args.scale.add(n), cols),
+                bias: load_some(args.bias.add(n), cols),
+            };
+            for row in 0..args.m {
+                let c = args.c.add(row * args.c_stride + n);
+                let y = args.y.cast::<D::Elem>().add(row * args.y_stride + n);
+                if cols == COLUMNS {
+                    D::store(y, outputs(c, &constants));
+                } else {
+                    let acc = load_some(c, cols);
+                    let mut out = [D::Elem::default(); COLUMNS];
+                    D::store(out.as_mut_ptr(), outputs(acc.as_ptr(), &constants));
+                    out.as_ptr().copy_to_nonoverlapping(y, cols);
+                }
+            }
+        }
+    }
+}
+
+/// Constants of eight columns, zero where a column does not exist.
+struct Constants {
+    comp: [i32; COLUMNS],
+    scale: [f32; COLUMNS],
+    bias: [f32; COLUMNS],
+}
+
+/// The first `count` of eight values, and zeros.
+///
+/// # Safety
+///
+/// `count ≤ 8` values are readable.
+#[inline]
+unsafe fn load_some<T: Copy + Default>(from: *const T, count: usize) -> [T; COLUMNS] {
+    let mut values = [T::default(); COLUMNS];
+    // SAFETY: the caller promises `count` values, and there is room for eight.
+    unsafe { from.copy_to_nonoverlapping(values.as_mut_ptr(), count) };
+    values
+}
+
+/// # Safety
+///
+/// As [`finish_f32`]; `c` points to eight accumulators.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn outputs(c: *const i32, constants: &Constants) -> [float32x4_t; 2] {
+    [0, 4].map(|at| {
+        // SAFETY: the caller promises eight accumulators; each constant has eight values.
+        unsafe {
+            let comp = vld1q_s32(constants.comp.as_ptr().add(at));
+            let scale = vld1q_f32(constants.scale.as_ptr().add(at));
+            let bias = vld1q_f32(constants.bias.as_ptr().add(at));
+            let acc = vaddq_s32(vld1q_s32(c.add(at)), comp);
+            vfmaq_f32(bias, vcvtq_f32_s32(acc), scale)
+        }
+    })
+}
