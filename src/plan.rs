@@ -9,8 +9,9 @@ use noisyquant_kernels::table::{MicroKernel, Ready};
 /// Blocks are at least this high where weights stay in L2.
 const LOW_BLOCK: usize = 24;
 
-/// Accumulators of one step should stay in L1 beside one panel.
-const ACCUMULATOR_BYTES: usize = 8 << 10;
+/// Accumulators of one step. Short steps spread the stores of outputs between the products, so that the
+/// store buffer does not fill: 8 KiB cost AVX-512-VNNI 5 %; one tile costs the smaller tiles 4 %.
+const ACCUMULATOR_BYTES: usize = 3 << 10;
 
 /// A task shorter than this is not worth handing to another thread.
 const TASK_MICROSECONDS: usize = 10;
