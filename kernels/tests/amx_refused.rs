@@ -1,0 +1,38 @@
+//! A process that Linux refuses the use of AMX tiles: the set is not available, and says why.
+//!
+//! The kernel refuses while a thread has a signal stack too small for the larger frame. One test in
+//! this binary: the answer is asked for once per process.
+
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
+use noisyquant_kernels::isa::Isa;
+
+#[test]
+fn a_refused_set_is_not_available_and_says_so() {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    let mut memory = vec![0u8; 4096];
+    let stack = libc::stack_t {
+        ss_sp: memory.as_mut_ptr().cast(),
+        ss_flags: 0,
+        ss_size: memory.len(),
+    };
+    // SAFETY: `memory` outlives the test; no signal is raised on this thread.
+    assert_eq!(
+        unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) },
+        0
+    );
+
+    assert!(!Isa::Amx.is_available());
+    assert!(Isa::available().all(|isa| isa != Isa::Amx));
+    // An emulator shows the cpuinfo of its host, but has no AVX-512.
+    let has_amx = Isa::Avx512Vnni.is_available() && cpuinfo.contains(" amx_int8");
+    assert_eq!(Isa::Amx.is_refused(), has_amx);
+
+    let none = libc::stack_t {
+        ss_sp: std::ptr::null_mut(),
+        ss_flags: libc::SS_DISABLE,
+        ss_size: 0,
+    };
+    // SAFETY: the thread has no signal stack from here on.
+    assert_eq!(unsafe { libc::sigaltstack(&none, std::ptr::null_mut()) }, 0);
+}
