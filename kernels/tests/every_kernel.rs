@@ -130,6 +130,17 @@ fn check_micro_kernel(kernel: Ready<MicroKernel>) {
     );
 }
 
+/// A row of codes in the form that the kernel reads.
+fn store_codes(kernel: Ready<MicroKernel>, row: &[u8], to: &mut [u8]) {
+    let offset = kernel.code_offset;
+    let stored: Vec<u8> = row.iter().map(|u| u.wrapping_sub(offset)).collect();
+    if kernel.code_bytes() == 2 {
+        kernel.widen(&stored, to);
+    } else {
+        to.copy_from_slice(&stored);
+    }
+}
+
 fn check_product(
     kernel: Ready<MicroKernel>,
     codes: &[u8],
@@ -149,14 +160,7 @@ fn check_product(
     a.fill(0xa5);
     for (r, row) in codes.chunks_exact(k).enumerate() {
         let at = r * stride..r * stride + k * width;
-        let stored: Vec<u8> = (row.iter())
-            .map(|u| u.wrapping_sub(kernel.code_offset))
-            .collect();
-        if width == 2 {
-            kernel.widen(&stored, &mut a[at]);
-        } else {
-            a[at].copy_from_slice(&stored);
-        }
+        store_codes(kernel, row, &mut a[at]);
     }
 
     let expected = |r: usize, n: usize| {
@@ -200,19 +204,20 @@ fn check_block(kernel: Ready<MicroKernel>) {
             let stride = codes_stride(k) * kernel.code_bytes();
             let mut a = Guarded::<u8>::new((m - 1) * stride + k * kernel.code_bytes());
             for (r, row) in codes.chunks_exact(k).enumerate() {
-                let row_codes = &mut a[r * stride..][..k * kernel.code_bytes()];
-                if kernel.code_bytes() == 2 {
-                    kernel.widen(row, row_codes);
-                } else {
-                    row_codes.copy_from_slice(row);
-                }
+                store_codes(kernel, row, &mut a[r * stride..][..k * kernel.code_bytes()]);
             }
             let padded = n.next_multiple_of(nr);
             let comp: Vec<i32> = (0..padded).map(|_| rng.below(999) as i32 - 500).collect();
             let scale: Vec<f32> = (0..padded).map(|_| rng.float() + 2.0).collect();
             let bias: Vec<f32> = (0..padded).map(|_| rng.float()).collect();
+            // What the layer does about the offset (eq. 6a).
+            let mut stored_comp = comp.clone();
+            for (comp, weights) in stored_comp.iter_mut().zip(weights.chunks_exact(k)) {
+                let sum: i32 = weights.iter().map(|w| i32::from(*w)).sum();
+                *comp += i32::from(kernel.code_offset) * sum;
+            }
             let channels = Channels {
-                comp: &comp,
+                comp: &stored_comp,
                 scale: &scale,
                 bias: &bias,
             };

@@ -20,3 +20,8 @@ pub(crate) fn detect(isa: Isa) -> bool {
 pub(crate) fn refused(_: Isa) -> bool {
     false
 }
+
+/// Not readable from user space in general.
+pub(crate) fn l2_bytes() -> Option<usize> {
+    None
+}

@@ -14,7 +14,7 @@ use crate::layout::Tile;
 use crate::table::{Epilogue, MicroKernel, Prologue, block_by_steps};
 use crate::view::Elem;
 
-pub(crate) use detect::{detect, refused};
+pub(crate) use detect::{detect, l2_bytes, refused};
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
     MicroKernel {
