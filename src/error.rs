@@ -102,4 +102,12 @@ pub enum Error {
         /// The name given.
         got: String,
     },
+    /// A file is not one of quantized layers.
+    #[error("file: expected {expected}, got {got}")]
+    File {
+        /// What should be there.
+        expected: String,
+        /// What is there, or what went wrong.
+        got: String,
+    },
 }

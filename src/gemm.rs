@@ -25,6 +25,8 @@ pub(crate) fn run(
     let prologue = kernels.prologue(x.elem());
     let epilogue = kernels.epilogue(y.elem());
     let stride = codes_stride(x.cols());
+    let planes = if layer.second_plane().is_some() { 2 } else { 1 };
+    let columns = y.cols();
 
     let [codes_bytes, wide_bytes, _] = plan.task_parts();
     let (codes, rest) = scratch.split_at_mut(codes_bytes);
@@ -37,11 +39,22 @@ pub(crate) fn run(
         let (bytes, stride) = match micro.code_bytes() {
             1 => (&*codes, stride),
             _ => {
-                let used = block.len() * stride;
+                let used = planes * block.len() * stride;
                 micro.widen(&codes[..used], wide);
                 (&*wide, 2 * stride)
             }
         };
+        if let Some(shift) = layer.second_plane() {
+            let planes = Planes {
+                bytes,
+                stride,
+                rows: block.len(),
+                shift,
+            };
+            let out = y.block(block.start, block.len(), 0, columns);
+            two_planes(layer, plan, planes, panels.clone(), accumulators, out);
+            continue;
+        }
         let codes = Codes {
             bytes,
             stride,
@@ -49,9 +62,52 @@ pub(crate) fn run(
         };
         let weights = layer.weights().panels(panels.clone());
         let channels = layer.channels(panels.start * nr);
-        let columns = y.cols();
         let out = y.block(block.start, block.len(), 0, columns);
         micro.run_block(codes, weights, epilogue, channels, accumulators, out);
+    }
+}
+
+/// The codes of a block in two planes (eq. 24): all rows of fine codes, then all rows of coarse ones,
+/// which count `2^shift` times as much.
+struct Planes<'a> {
+    bytes: &'a [u8],
+    stride: usize,
+    rows: usize,
+    shift: u32,
+}
+
+/// A block whose codes do not fit a byte: both planes meet a panel in turn, and their accumulators are
+/// combined before the epilogue.
+fn two_planes(
+    layer: &QuantLinear,
+    plan: &Plan,
+    planes: Planes<'_>,
+    panels: Range<usize>,
+    accumulators: &mut [i32],
+    mut y: MatMut<'_>,
+) {
+    let kernels = layer.kernels();
+    let (micro, nr) = (kernels.micro, kernels.micro.tile.nr);
+    let epilogue = kernels.epilogue(y.elem());
+    let (fine_sums, coarse_sums) = accumulators.split_at_mut(accumulators.len() / 2);
+    for panel in panels.clone() {
+        let weights = layer.weights().panels(panel..panel + 1);
+        let column = (panel - panels.start) * nr;
+        let columns = nr.min(y.cols() - column);
+        for step in steps(planes.rows, plan.step_rows) {
+            let codes = |first_row: usize| Codes {
+                bytes: &planes.bytes[first_row * planes.stride..],
+                stride: planes.stride,
+                rows: step.len(),
+            };
+            micro.run(codes(step.start), weights, fine_sums);
+            micro.run(codes(planes.rows + step.start), weights, coarse_sums);
+            for (fine, coarse) in fine_sums.iter_mut().zip(&*coarse_sums) {
+                *fine = fine.wrapping_add(coarse.wrapping_shl(planes.shift));
+            }
+            let out = y.block(step.start, step.len(), column, columns);
+            epilogue.finish(fine_sums, nr, layer.channels(panel * nr), out);
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 /// How the noisy bias `N` of a layer is chosen (docs/math.md, eq. 10).
 ///
 /// `N[k] ~ U(−n, n)` is drawn once per layer; its effect is taken out of the output exactly, so the
 /// layer still approximates the same function.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Noise {
     /// No noise: the plain quantizer.
@@ -20,8 +21,8 @@ pub enum Noise {
         /// Seed of the draw. A seed's noise never changes between versions or platforms.
         seed: u64,
     },
-    /// `U(−n, n)` from a seed, with the `n` that minimises the layer's squared output error against
-    /// the float layer on the calibration rows. 0 is among the candidates.
+    /// `U(−n, n)` from a seed, with the `n` that minimises the objective (eq. 11) on the calibration
+    /// rows. 0 is among the candidates.
     Searched {
         /// Seed of the draw.
         seed: u64,

@@ -46,13 +46,16 @@ pub struct Plan {
     mr: usize,
     code_bytes: usize,
     weights_stay: bool,
+    planes: usize,
 }
 
 impl Plan {
-    /// The blocking of `[m, k] × [n, k]` for a kernel, on up to `threads` threads.
+    /// The blocking of `[m, k] × [n, k]` for a kernel and `planes` planes of codes, on up to `threads`
+    /// threads.
     pub(crate) fn new(
         kernel: Ready<MicroKernel>,
         (m, k, n): (usize, usize, usize),
+        planes: usize,
         threads: usize,
     ) -> Plan {
         let (mr, nr) = (kernel.tile.mr, kernel.tile.nr);
@@ -63,7 +66,7 @@ impl Plan {
         // outputs are written along rows. Other weights come from L3 or memory: then a block is as
         // high as half of L2 holds codes, and they are read once.
         let weights_stay = n.saturating_mul(k) <= l2 / 3;
-        let highest = (l2 / 2 / (codes_stride(k) * code_bytes)).max(mr);
+        let highest = (l2 / 2 / (codes_stride(k) * code_bytes * planes)).max(mr);
         let high = if weights_stay {
             LOW_BLOCK.next_multiple_of(mr).min(highest)
         } else {
@@ -85,6 +88,7 @@ impl Plan {
             mr,
             code_bytes,
             weights_stay,
+            planes,
         }
     }
 
@@ -102,9 +106,10 @@ impl Plan {
 
     /// Bytes of codes, of widened codes and of accumulators that one task needs.
     pub(crate) fn task_parts(&self) -> [usize; 3] {
-        let codes = self.block_rows * codes_stride(self.shape.1);
+        let codes = self.planes * self.block_rows * codes_stride(self.shape.1);
         let wide = if self.code_bytes == 2 { 2 * codes } else { 0 };
-        let accumulators = (self.step_rows * self.nr * size_of::<i32>()).next_multiple_of(64);
+        let plane = (self.step_rows * self.nr * size_of::<i32>()).next_multiple_of(64);
+        let accumulators = self.planes * plane;
         [codes, wide, accumulators]
     }
 
@@ -135,7 +140,7 @@ impl fmt::Display for Plan {
             f,
             "  rows: {} block(s) of up to {block}, whose codes take {} KiB: {}",
             m.div_ceil(block),
-            (block * codes_stride(k) * self.code_bytes) >> 10,
+            (block * codes_stride(k) * self.code_bytes * self.planes) >> 10,
             if self.weights_stay {
                 "low, as the weights stay in L2 from block to block"
             } else {

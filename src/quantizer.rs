@@ -1,7 +1,10 @@
 //! Uniform quantizers: from calibration values to scale and zero point.
 
 use noisyquant_kernels::spec;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
+use crate::check;
 use crate::error::Error;
 
 /// How activations are quantized: which form the codes have, and how their range is found.
@@ -12,20 +15,22 @@ use crate::error::Error;
 /// let skewed = Quantizer::asymmetric(Range::Percentile(99.9));
 /// assert_ne!(signed, skewed);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quantizer {
     scheme: Scheme,
     range: Range,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum Scheme {
     Symmetric,
     Asymmetric,
+    Centered,
+    Twin,
 }
 
 /// How the range of values that codes cover is found.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Range {
     /// The least and the largest calibration value.
@@ -36,6 +41,12 @@ pub enum Range {
     /// The clipped range with the least squared quantization error of the calibration values, among
     /// 80 fractions of the min-max range.
     Mse,
+    /// The min-max range times a factor in `1.0..=16.0`: headroom for inputs beyond the calibration
+    /// rows.
+    Widened(f32),
+    /// The fraction of the min-max range that minimises the layer's objective, alternating with
+    /// weight scales if those are searched too: EasyQuant's search (eq. 23).
+    Searched,
     /// Given, without calibration. A symmetric quantizer covers the larger of the two magnitudes.
     Fixed {
         /// Least value covered.
@@ -55,10 +66,19 @@ impl Default for Quantizer {
 /// Scale and zero point (eq. 2): a code `u` stands for `scale · (u − zero_point)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Affine {
+    /// `Δ₁` of a twin quantizer.
     pub(crate) scale: f32,
     pub(crate) zero_point: f32,
     pub(crate) bits: u32,
+    /// `log2(Δ₂ / Δ₁)` of a twin quantizer.
+    pub(crate) twin_shift: Option<u32>,
 }
+
+/// Fractions of the min-max range that [`Range::Mse`] tries: `1, 0.9875, ..., 0.0125`.
+const MSE_FRACTIONS: u32 = 80;
+
+/// Fractions that [`Range::Searched`] tries: `1, 0.975, ..., 0.1`, then `1.1` and `1.2`.
+const SEARCHED_FRACTIONS: u32 = 39;
 
 impl Quantizer {
     /// Codes stand for a range that is symmetric about zero; `z = 2^(b−1)`.
@@ -77,6 +97,66 @@ impl Quantizer {
         }
     }
 
+    /// Codes stand for a range that is symmetric about zero, with levels at odd multiples of half a
+    /// step: `z = (2^b − 1) / 2`. Uses every code, where a symmetric quantizer leaves one out, but has
+    /// no level at zero; meant for inputs that a [`Shift`](crate::Shift) has centred.
+    pub const fn centered(range: Range) -> Quantizer {
+        Quantizer {
+            scheme: Scheme::Centered,
+            range,
+        }
+    }
+
+    /// PTQ4ViT's twin uniform quantizer for inputs after GELU (eq. 24): half of the codes for the
+    /// narrow negative side in fine steps `Δ₁`, half for the positive side in steps `2^m·Δ₁`.
+    /// [`Range::Fixed`], [`Range::MinMax`], [`Range::Widened`] and [`Range::Percentile`] take the
+    /// largest `m` at which the fine steps cover the negative side.
+    pub const fn twin(range: Range) -> Quantizer {
+        Quantizer {
+            scheme: Scheme::Twin,
+            range,
+        }
+    }
+
+    /// Whether the range comes from values.
+    pub(crate) fn needs_values(&self) -> bool {
+        !matches!(self.range, Range::Fixed { .. })
+    }
+
+    /// Whether the range depends on no other values than the least and the largest.
+    pub(crate) fn needs_extremes_only(&self) -> bool {
+        !matches!(self.range, Range::Mse | Range::Percentile(_))
+    }
+
+    /// Whether the range is searched with the layer.
+    pub(crate) fn is_searched(&self) -> bool {
+        self.range == Range::Searched
+    }
+
+    /// What [`Range::Searched`] tries for values of these extremes, the start first.
+    pub(crate) fn candidates(&self, values: &[f32], bits: u32) -> Vec<Affine> {
+        let (low, high) = self.extremes(values, 100.0);
+        let fraction = |i: u32| match i {
+            0..37 => 1.0 - 0.025 * i as f32,
+            _ => 1.1 + 0.1 * (i - 37) as f32,
+        };
+        let shifts = match self.scheme {
+            Scheme::Twin => 0..7,
+            _ => 0..1,
+        };
+        let start = self.affine(low, high, bits);
+        let others = shifts.flat_map(|shift| {
+            // The grid is coarser where there is a second axis.
+            let every = if self.scheme == Scheme::Twin { 4 } else { 1 };
+            let fractions = (0..SEARCHED_FRACTIONS).step_by(every).map(fraction);
+            fractions.map(move |f| match self.scheme {
+                Scheme::Twin => twin_affine(high.max(-low) * f, bits, shift),
+                _ => self.affine(low * f, high * f, bits),
+            })
+        });
+        std::iter::once(start).chain(others).collect()
+    }
+
     /// Scale and zero point of `bits` bits for the finite `values`.
     ///
     /// # Errors
@@ -84,15 +164,14 @@ impl Quantizer {
     /// [`Error::Calibration`] if the range needs values and there are none; [`Error::Value`] for a
     /// percentile or fixed range that makes no sense.
     pub(crate) fn fit(&self, values: &[f32], bits: u32) -> Result<Affine, Error> {
-        let needs_values = !matches!(self.range, Range::Fixed { .. });
-        if needs_values && values.is_empty() {
+        if self.needs_values() && values.is_empty() {
             let what = "this quantizer's range";
             return Err(Error::Calibration { what });
         }
         match self.range {
             Range::Fixed { min, max } => {
-                check("fixed range", "finite", min, min.is_finite())?;
-                check(
+                check_one("fixed range", "finite", min, min.is_finite())?;
+                check_one(
                     "fixed range",
                     "finite, at least min",
                     max,
@@ -100,12 +179,22 @@ impl Quantizer {
                 )?;
                 Ok(self.affine(min, max, bits))
             }
-            Range::MinMax => {
+            Range::MinMax | Range::Searched => {
                 let (low, high) = self.extremes(values, 100.0);
                 Ok(self.affine(low, high, bits))
             }
+            Range::Widened(factor) => {
+                check_one(
+                    "range factor",
+                    "within 1..=16",
+                    factor,
+                    (1.0..=16.0).contains(&factor),
+                )?;
+                let (low, high) = self.extremes(values, 100.0);
+                Ok(self.affine(low * factor, high * factor, bits))
+            }
             Range::Percentile(p) => {
-                check(
+                check_one(
                     "percentile",
                     "within 50..=100",
                     p,
@@ -120,11 +209,17 @@ impl Quantizer {
                     let fraction = 1.0 - 0.0125 * i as f32;
                     self.affine(low * fraction, high * fraction, bits)
                 };
-                let candidates = (0..80).map(candidate);
-                let scored = candidates.map(|affine| (affine.squared_error(values), affine));
+                let mut candidates: Vec<Affine> = match self.scheme {
+                    Scheme::Twin => self.candidates(values, bits),
+                    _ => (0..MSE_FRACTIONS).map(candidate).collect(),
+                };
+                let errors: Vec<f64> = candidates
+                    .par_iter()
+                    .map(|affine| affine.squared_error(values))
+                    .collect();
                 // The first of equals: the widest range.
-                let best = scored.min_by(|a, b| a.0.total_cmp(&b.0));
-                Ok(best.map_or(candidate(0), |(_, affine)| affine))
+                let best = (0..errors.len()).min_by(|a, b| errors[*a].total_cmp(&errors[*b]));
+                Ok(candidates.swap_remove(best.unwrap_or(0)))
             }
         }
     }
@@ -136,15 +231,15 @@ impl Quantizer {
             return values.iter().fold((0.0, 0.0), fold);
         }
         let mut sorted: Vec<f32> = match self.scheme {
-            Scheme::Symmetric => values.iter().map(|v| v.abs()).collect(),
-            Scheme::Asymmetric => values.to_vec(),
+            Scheme::Symmetric | Scheme::Centered => values.iter().map(|v| v.abs()).collect(),
+            Scheme::Asymmetric | Scheme::Twin => values.to_vec(),
         };
         let rank = |p: f64| ((sorted.len() - 1) as f64 * p / 100.0).round() as usize;
         let (high_rank, low_rank) = (rank(percentile.into()), rank(100.0 - f64::from(percentile)));
         let high = *sorted.select_nth_unstable_by(high_rank, f32::total_cmp).1;
         match self.scheme {
-            Scheme::Symmetric => (-high, high),
-            Scheme::Asymmetric => {
+            Scheme::Symmetric | Scheme::Centered => (-high, high),
+            Scheme::Asymmetric | Scheme::Twin => {
                 let low = *sorted.select_nth_unstable_by(low_rank, f32::total_cmp).1;
                 (low, high)
             }
@@ -153,20 +248,32 @@ impl Quantizer {
 
     fn affine(&self, low: f32, high: f32, bits: u32) -> Affine {
         let levels = f32::from(spec::max_code(bits));
-        // Below the least normal number, 1 / scale would overflow.
-        let scale = |s: f32| {
-            if s == 0.0 {
-                1.0
-            } else {
-                s.max(f32::MIN_POSITIVE)
-            }
-        };
+        let scale = usable_scale;
         match self.scheme {
             Scheme::Symmetric => Affine {
                 scale: scale(low.abs().max(high.abs()) / f32::from(spec::max_weight(bits))),
                 zero_point: (1u32 << (bits - 1)) as f32,
                 bits,
+                twin_shift: None,
             },
+            Scheme::Centered => Affine {
+                scale: scale(low.abs().max(high.abs()) / levels * 2.0),
+                zero_point: levels / 2.0,
+                bits,
+                twin_shift: None,
+            },
+            Scheme::Twin => {
+                // The largest shift whose fine steps still reach `low`.
+                let reaches = |shift: &u32| {
+                    let affine = twin_affine(high, bits, *shift);
+                    affine.scale * affine.zero_point >= -low
+                };
+                let shift = (0..=spec::Twin::MAX_SHIFT).rev().find(reaches);
+                match shift {
+                    Some(shift) => twin_affine(high, bits, shift),
+                    None => twin_affine(-low, bits, 0), // mostly negative
+                }
+            }
             Scheme::Asymmetric => {
                 let (low, high) = (low.min(0.0), high.max(0.0));
                 let scale = scale(high / levels - low / levels);
@@ -174,41 +281,95 @@ impl Quantizer {
                     scale,
                     zero_point: (-low / scale).round_ties_even().clamp(0.0, levels),
                     bits,
+                    twin_shift: None,
                 }
             }
         }
     }
 }
 
+/// The twin quantizer whose coarse codes reach `high`.
+fn twin_affine(high: f32, bits: u32, shift: u32) -> Affine {
+    let twin = spec::Twin { bits, shift };
+    let coarse = usable_scale(high / f32::from(twin.max_coarse()));
+    Affine {
+        scale: usable_scale(coarse / (1u32 << shift) as f32),
+        zero_point: f32::from(twin.max_fine()),
+        bits,
+        twin_shift: Some(shift),
+    }
+}
+
+/// Below the least normal number, 1 / scale would overflow.
+fn usable_scale(s: f32) -> f32 {
+    if s == 0.0 {
+        1.0
+    } else {
+        s.max(f32::MIN_POSITIVE)
+    }
+}
+
 impl Affine {
+    /// The form of a twin quantizer.
+    pub(crate) fn twin(&self) -> Option<spec::Twin> {
+        let bits = self.bits;
+        self.twin_shift.map(|shift| spec::Twin { bits, shift })
+    }
+
+    /// Largest (combined) code.
+    pub(crate) fn max_code(&self) -> u32 {
+        match self.twin() {
+            None => spec::max_code(self.bits).into(),
+            Some(twin) => twin.max_code(),
+        }
+    }
+
+    /// The steps of the quantizer, the widest last.
+    pub(crate) fn steps(&self) -> Vec<f32> {
+        let coarse = |shift| self.scale * (1u32 << shift) as f32;
+        std::iter::once(self.scale)
+            .chain(self.twin_shift.map(coarse))
+            .collect()
+    }
+
     /// Sum of squared differences between `values` and what their codes stand for.
     fn squared_error(&self, values: &[f32]) -> f64 {
-        let inv = spec::code_multiplier(1.0, self.scale);
-        let max = f32::from(spec::max_code(self.bits));
-        let chunk_error = |chunk: &[f32]| -> f32 {
-            let error = |x: &f32| {
-                // In steps; not fused, for speed: this only ranks candidates.
-                let code = (x * inv + self.zero_point)
-                    .clamp(0.0, max)
-                    .round_ties_even();
-                let d = x * inv + self.zero_point - code;
-                d * d
-            };
-            chunk.iter().map(error).sum()
+        // In steps; not fused and rounded by addition, for speed: this only ranks candidates.
+        let rne = |v: f32| v + 12_582_912.0 - 12_582_912.0;
+        let chunks = |error: &dyn Fn(f32) -> f32| -> f64 {
+            let sum = |chunk: &[f32]| f64::from(chunk.iter().map(|x| error(*x)).sum::<f32>());
+            values.chunks(256).map(sum).sum()
         };
-        let steps: f64 = values.chunks(256).map(|c| f64::from(chunk_error(c))).sum();
+        let inv = spec::code_multiplier(1.0, self.scale);
+        let z = self.zero_point;
+        let steps = match self.twin() {
+            None => {
+                let max = f32::from(spec::max_code(self.bits));
+                let sum = |chunk: &[f32]| -> f64 {
+                    let error = |x: &f32| {
+                        let d = x * inv + z - rne((x * inv + z).clamp(0.0, max));
+                        d * d
+                    };
+                    chunk.iter().map(error).sum::<f32>().into()
+                };
+                values.chunks(256).map(sum).sum()
+            }
+            Some(twin) => {
+                let width = (1u32 << twin.shift) as f32;
+                let high = f32::from(twin.max_coarse());
+                chunks(&|x| {
+                    let v = x * inv;
+                    let d = v - rne(v.clamp(-z, 0.0)) - rne((v / width).clamp(0.0, high)) * width;
+                    d * d
+                })
+            }
+        };
         steps * f64::from(self.scale).powi(2)
     }
 }
 
-fn check(what: &'static str, expected: &'static str, got: f32, ok: bool) -> Result<(), Error> {
-    let index = 0;
-    ok.then_some(()).ok_or(Error::Value {
-        what,
-        expected,
-        got,
-        index,
-    })
+fn check_one(what: &'static str, expected: &'static str, got: f32, ok: bool) -> Result<(), Error> {
+    check::all(what, expected, &[got], |_| ok)
 }
 
 #[cfg(test)]

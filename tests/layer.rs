@@ -162,7 +162,7 @@ fn input_and_output_types_may_differ() {
 fn no_rows_is_nothing_to_do() {
     let problem = Problem::new(1, 8, 8);
     let layer = problem.builder().calibrate(&problem.x).build().unwrap();
-    assert_eq!(layer.forward::<f32>(&[]).unwrap(), []);
+    assert!(layer.forward::<f32>(&[]).unwrap().is_empty());
     layer
         .forward_into::<f32, f32>(&[], &mut [], &mut layer.scratch(0))
         .unwrap();

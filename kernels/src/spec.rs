@@ -52,6 +52,59 @@ pub fn code(x: f32, inv: f32, t: f32, max: u8) -> u8 {
     }
 }
 
+/// The two ordinary codes that make up a twin uniform code (eq. 24), and how they combine.
+///
+/// Of the `2^bits` levels, half stand at `−2^(bits−1)·Δ₁, ..., −Δ₁, 0` and half at
+/// `0, Δ₂, ..., (2^(bits−1) − 1)·Δ₂` with `Δ₂ = 2^shift·Δ₁`. The level in units of `Δ₁`, offset by the
+/// zero point `2^(bits−1)`, is `fine + coarse · 2^shift`: the fine code covers what is negative and
+/// saturates above, the coarse code covers what is positive and saturates below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Twin {
+    /// Bits of the twin code.
+    pub bits: u32,
+    /// `log2(Δ₂ / Δ₁)`, at most [`Twin::MAX_SHIFT`].
+    pub shift: u32,
+}
+
+impl Twin {
+    /// Largest shift: more would leave nothing of an i32 for the sum.
+    pub const MAX_SHIFT: u32 = 12;
+
+    /// Largest fine code, and the zero point: `2^(bits−1)`.
+    pub const fn max_fine(self) -> u8 {
+        1 << (self.bits - 1)
+    }
+
+    /// Largest coarse code, `2^(bits−1) − 1`.
+    pub const fn max_coarse(self) -> u8 {
+        self.max_fine() - 1
+    }
+
+    /// Largest combined code.
+    pub const fn max_code(self) -> u32 {
+        self.max_fine() as u32 + ((self.max_coarse() as u32) << self.shift)
+    }
+
+    /// Multiplier of the coarse code for the fine code's: `inv · 2^−shift`.
+    pub fn coarse_multiplier(self, inv: f32) -> f32 {
+        (f64::from(inv) / f64::from(1u32 << self.shift)) as f32
+    }
+
+    /// Offset of the coarse code for the fine code's: `(t − 2^(bits−1)) · 2^−shift` in f64, rounded
+    /// once: the noise without the zero point.
+    pub fn coarse_offset(self, t: f32) -> f32 {
+        ((f64::from(t) - f64::from(self.max_fine())) / f64::from(1u32 << self.shift)) as f32
+    }
+
+    /// The combined code of one value (eq. 24).
+    pub fn code(self, x: f32, inv: f32, t: f32) -> u32 {
+        let fine = code(x, inv, t, self.max_fine());
+        let (inv, t) = (self.coarse_multiplier(inv), self.coarse_offset(t));
+        let coarse = code(x, inv, t, self.max_coarse());
+        u32::from(fine) + (u32::from(coarse) << self.shift)
+    }
+}
+
 /// Exact accumulator of one output (eq. 4): `Σ_k u[k] · wq[k]` in i32.
 ///
 /// # Panics
@@ -81,7 +134,7 @@ pub struct Correction {
 /// # Panics
 ///
 /// If the operands differ in length.
-pub fn correction(weights: &[i8], offsets: &[f32], max_code: u8) -> Option<Correction> {
+pub fn correction(weights: &[i8], offsets: &[f32], max_code: u32) -> Option<Correction> {
     assert_eq!(weights.len(), offsets.len());
     let terms = weights.iter().zip(offsets);
     let sum: f64 = terms.map(|(&w, &t)| f64::from(w) * f64::from(t)).sum();
@@ -98,7 +151,7 @@ pub fn correction(weights: &[i8], offsets: &[f32], max_code: u8) -> Option<Corre
 }
 
 /// Least and largest accumulator of a channel over all codes `0..=max_code` (eq. 7).
-fn accumulator_range(weights: &[i8], max_code: u8) -> (i64, i64) {
+fn accumulator_range(weights: &[i8], max_code: u32) -> (i64, i64) {
     let sum = |positive: bool| -> i64 {
         let chosen = weights.iter().filter(|w| (**w > 0) == positive);
         chosen.map(|&w| i64::from(w) * i64::from(max_code)).sum()
@@ -144,6 +197,33 @@ mod tests {
         assert_eq!(weight_code(2.5, 1.0, 8), 2);
         assert_eq!(max_weight(2), 1);
         assert_eq!(max_code(2), 3);
+    }
+
+    #[test]
+    fn twin_codes_decode_to_the_nearest_level_of_their_side() {
+        for (bits, shift) in [(6, 0), (6, 2), (6, 5), (8, 3), (2, 1), (4, 12)] {
+            let twin = Twin { bits, shift };
+            let (step, z) = (0.25f32, f32::from(twin.max_fine()));
+            for i in -2000..2000 {
+                let x = i as f32 * 0.031;
+                let level = (twin.code(x, 1.0 / step, z) as f32 - z) * step;
+                let width = if x < 0.0 {
+                    step
+                } else {
+                    step * (1u32 << shift) as f32
+                };
+                let (low, high) = (-z * step, f32::from(twin.max_coarse()) * width);
+                let nearest = if x < 0.0 || high > x {
+                    (x / width).round_ties_even() * width
+                } else {
+                    high
+                };
+                assert_eq!(level, nearest.max(low), "{twin:?} {x}");
+            }
+            assert_eq!(twin.code(f32::INFINITY, 4.0, z), twin.max_code());
+            assert_eq!(twin.code(f32::NEG_INFINITY, 4.0, z), 0);
+            assert_eq!(twin.code(f32::NAN, 4.0, z), 0);
+        }
     }
 
     #[test]

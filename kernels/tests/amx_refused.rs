@@ -17,10 +17,8 @@ fn a_refused_set_is_not_available_and_says_so() {
         ss_size: memory.len(),
     };
     // SAFETY: `memory` outlives the test; no signal is raised on this thread.
-    assert_eq!(
-        unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) },
-        0
-    );
+    let result = unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) };
+    assert_eq!(result, 0);
 
     assert!(!Isa::Amx.is_available());
     assert!(Isa::available().all(|isa| isa != Isa::Amx));
@@ -34,5 +32,6 @@ fn a_refused_set_is_not_available_and_says_so() {
         ss_size: 0,
     };
     // SAFETY: the thread has no signal stack from here on.
-    assert_eq!(unsafe { libc::sigaltstack(&none, std::ptr::null_mut()) }, 0);
+    let result = unsafe { libc::sigaltstack(&none, std::ptr::null_mut()) };
+    assert_eq!(result, 0);
 }

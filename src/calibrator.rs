@@ -1,0 +1,283 @@
+//! Calibration of a whole model: rows arrive in batches, layers are chosen for in parallel.
+
+use std::collections::BTreeMap;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::auto::Outcome;
+use crate::check;
+use crate::error::Error;
+use crate::linear::QuantLinear;
+
+/// A sample of a layer's inputs in bounded memory: the rows of the largest magnitudes and a uniform
+/// sample of the others, the same for the same rows and seed however they are cut into batches.
+///
+/// ```
+/// # use noisyquant::Reservoir;
+/// let mut inputs = Reservoir::new(384, 2048, 0)?;
+/// for batch in [vec![0.5f32; 197 * 384], vec![-0.5; 197 * 384]] {
+///     inputs.observe(&batch)?; // as the float model runs
+/// }
+/// assert_eq!(inputs.rows().len(), 2 * 197 * 384);
+/// # Ok::<(), noisyquant::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Reservoir {
+    cols: usize,
+    capacity: usize,
+    seen: u64,
+    /// The rows of largest magnitude: magnitude, position in the stream, row.
+    extreme: Vec<Kept>,
+    uniform: Vec<Kept>,
+    rng: ChaCha8Rng,
+    /// Rows offered to the uniform sample so far.
+    offered: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    magnitude: f32,
+    position: u64,
+    row: Vec<f32>,
+}
+
+impl Reservoir {
+    /// For rows of `cols` values, of which it keeps at most `capacity`, an eighth of them the most
+    /// extreme.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Dimension`] if `cols` or `capacity` is zero.
+    pub fn new(cols: usize, capacity: usize, seed: u64) -> Result<Reservoir, Error> {
+        check::dimension("reservoir columns", cols, usize::MAX)?;
+        check::dimension("reservoir capacity", capacity, usize::MAX)?;
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        Ok(Reservoir {
+            cols,
+            capacity,
+            seen: 0,
+            extreme: Vec::new(),
+            uniform: Vec::new(),
+            rng: ChaCha8Rng::from_seed(key),
+            offered: 0,
+        })
+    }
+
+    /// Looks at a batch, row-major `[rows, cols]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rows`] or [`Error::Value`] for a batch that is not whole rows of finite values; then
+    /// none of it was looked at.
+    pub fn observe(&mut self, batch: &[f32]) -> Result<(), Error> {
+        check::rows("calibration batch", self.cols, batch.len())?;
+        check::finite("calibration batch", batch)?;
+        for row in batch.chunks_exact(self.cols) {
+            self.offer(row);
+        }
+        Ok(())
+    }
+
+    fn offer(&mut self, row: &[f32]) {
+        let magnitude = row.iter().fold(0f32, |m, x| m.max(x.abs()));
+        let mut kept = Kept {
+            magnitude,
+            position: self.seen,
+            row: row.to_vec(),
+        };
+        self.seen += 1;
+        let extremes = self.capacity / 8;
+        if extremes > 0 {
+            // Sorted from the largest; the one that falls out joins the others.
+            let at = self.extreme.partition_point(|k| k.magnitude >= magnitude);
+            if at < extremes {
+                self.extreme.insert(at, kept);
+                if self.extreme.len() <= extremes {
+                    return;
+                }
+                match self.extreme.pop() {
+                    Some(last) => kept = last,
+                    None => return,
+                }
+            }
+        }
+        // Vitter's algorithm R.
+        self.offered += 1;
+        let room = self.capacity - extremes;
+        if self.uniform.len() < room {
+            self.uniform.push(kept);
+        } else {
+            let at = self.rng.next_u64() % self.offered;
+            if let Some(place) = usize::try_from(at)
+                .ok()
+                .and_then(|i| self.uniform.get_mut(i))
+            {
+                *place = kept;
+            }
+        }
+    }
+
+    /// Rows seen so far.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// The rows kept, in the order in which they came, `[rows, cols]`.
+    pub fn rows(&self) -> Vec<f32> {
+        let mut kept: Vec<&Kept> = self.extreme.iter().chain(&self.uniform).collect();
+        kept.sort_by_key(|kept| kept.position);
+        kept.into_iter()
+            .flat_map(|kept| &kept.row)
+            .copied()
+            .collect()
+    }
+}
+
+/// A float layer of a model, for [`calibrate`].
+#[derive(Clone, Debug)]
+pub struct FloatLayer<'a> {
+    /// Name in reports and files.
+    pub name: String,
+    /// Row-major `[out, in]`.
+    pub weight: &'a [f32],
+    /// `[out]`.
+    pub bias: &'a [f32],
+    /// Inputs, row-major `[rows, in]`: the float model's, or those that quantized predecessors give.
+    pub rows: &'a [f32],
+    /// Bits of a weight.
+    pub weight_bits: u32,
+    /// Bits of an activation code.
+    pub activation_bits: u32,
+}
+
+/// What was chosen for a layer of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerReport {
+    /// The layer's name.
+    pub name: String,
+    /// Bits of a weight.
+    pub weight_bits: u32,
+    /// Bits of an activation code.
+    pub activation_bits: u32,
+    /// The choice, with errors before and after.
+    pub outcome: Outcome,
+}
+
+/// Chooses for all `layers` ([`Builder::build_auto`](crate::Builder::build_auto)), in parallel on
+/// rayon's current pool, and calls `progress` after each, in no certain order. The result does not
+/// depend on the order or the number of threads.
+///
+/// To calibrate sequentially, so that a layer sees what quantized predecessors give it, call this with
+/// one layer after the other.
+///
+/// # Errors
+///
+/// That of the first layer, in their order, which cannot be built.
+pub fn calibrate(
+    layers: &[FloatLayer<'_>],
+    progress: impl Fn(&LayerReport) + Sync,
+) -> Result<(BTreeMap<String, QuantLinear>, Vec<LayerReport>), Error> {
+    let built = layers.par_iter().map(|layer| {
+        let inputs = layer.weight.len() / layer.bias.len().max(1);
+        let builder = QuantLinear::builder(layer.weight, layer.bias.len(), inputs)
+            .bias(layer.bias)
+            .weight_bits(layer.weight_bits)
+            .activation_bits(layer.activation_bits)
+            .calibrate(layer.rows);
+        let (quantized, outcome) = builder.build_auto()?;
+        let report = LayerReport {
+            name: layer.name.clone(),
+            weight_bits: layer.weight_bits,
+            activation_bits: layer.activation_bits,
+            outcome,
+        };
+        progress(&report);
+        Ok((quantized, report))
+    });
+    // Collected before the first error is looked for: which one is reported must not depend on time.
+    let built: Vec<Result<_, Error>> = built.collect();
+    let built: Result<Vec<_>, Error> = built.into_iter().collect();
+    let (mut quantized, mut reports) = (BTreeMap::new(), Vec::new());
+    for (layer, report) in built? {
+        quantized.insert(report.name.clone(), layer);
+        reports.push(report);
+    }
+    Ok((quantized, reports))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_keeps_extremes_and_does_not_depend_on_batches() {
+        let stream: Vec<f32> = (0..3000).map(|i| ((i * i) as f32 * 0.7).sin()).collect();
+        let mut stream = stream;
+        stream[1501] = 50.0;
+        let sample = |batch: usize, seed| {
+            let mut reservoir = Reservoir::new(3, 64, seed).unwrap();
+            for rows in stream.chunks(3 * batch) {
+                reservoir.observe(rows).unwrap();
+            }
+            assert_eq!(reservoir.seen(), 1000);
+            reservoir.rows()
+        };
+        let rows = sample(1, 0);
+        assert_eq!(rows.len(), 64 * 3);
+        assert!(rows.contains(&50.0));
+        assert_eq!(rows, sample(17, 0));
+        assert_ne!(rows, sample(17, 1));
+    }
+
+    #[test]
+    fn few_rows_are_all_kept_in_order() {
+        for capacity in [1, 7, 8, 100] {
+            let mut reservoir = Reservoir::new(2, capacity, 0).unwrap();
+            let rows: Vec<f32> = (0..14).map(|i| i as f32).collect();
+            reservoir.observe(&rows).unwrap();
+            let kept = reservoir.rows();
+            assert_eq!(kept.len(), 2 * capacity.min(7));
+            assert!(kept.windows(2).all(|w| w[0] < w[1]));
+            assert!(reservoir.observe(&[1.0]).is_err());
+            assert!(reservoir.observe(&[1.0, f32::NAN]).is_err());
+            assert_eq!(reservoir.seen(), 7);
+        }
+        assert!(Reservoir::new(0, 1, 0).is_err() && Reservoir::new(1, 0, 0).is_err());
+    }
+
+    #[test]
+    fn layers_are_calibrated_in_parallel_and_reported_in_order() {
+        let values: Vec<f32> = (0..4000).map(|i| ((i * i) as f32 * 0.3).sin()).collect();
+        let layer = |name: &str, bits| FloatLayer {
+            name: name.to_string(),
+            weight: &values[..12 * 20],
+            bias: &values[..12],
+            rows: &values[500..500 + 40 * 20],
+            weight_bits: bits,
+            activation_bits: bits,
+        };
+        let layers = [layer("b", 8), layer("a", 6)];
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        let progress = |_: &LayerReport| {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        };
+        let (quantized, reports) = calibrate(&layers, progress).unwrap();
+        assert_eq!(count.into_inner(), 2);
+        assert_eq!(quantized.len(), 2);
+        assert_eq!([&reports[0].name, &reports[1].name], ["b", "a"]);
+        let json = serde_json::to_string(&reports).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Vec<LayerReport>>(&json).unwrap(),
+            reports
+        );
+        let wrong = FloatLayer {
+            rows: &values[..7],
+            ..layers[0].clone()
+        };
+        assert!(calibrate(&[wrong], |_| ()).is_err());
+    }
+}
