@@ -12,8 +12,10 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Instant;
 
+use clap::Parser;
 use half::{bf16, f16};
 use noisyquant::{Errors, QuantLinear, Recipe};
 use safetensors::{Dtype, SafeTensors};
@@ -29,17 +31,35 @@ struct Layer {
     target: Vec<f32>,
 }
 
+/// Every option on every layer of a file, judged on rows that were not used to choose.
+#[derive(Parser)]
 struct Arguments {
-    file: String,
+    /// safetensors file of layers.
+    file: PathBuf,
+    /// Print one JSON object per layer, bits and option.
+    #[arg(long)]
     json: bool,
+    /// Bits of weights and activations.
+    #[arg(long, value_delimiter = ',', default_values_t = [8, 6, 4], value_parser = clap::value_parser!(u32).range(2..=8))]
     bits: Vec<u32>,
+    /// Options, all if not given.
+    #[arg(long, value_delimiter = ',', default_values_t = options())]
     options: Vec<String>,
+    /// Layers, all if not given.
+    #[arg(long, value_delimiter = ',')]
     layers: Vec<String>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = arguments()?;
-    let bytes = std::fs::read(&arguments.file)?;
+fn main() {
+    if let Err(error) = run(&Arguments::parse()) {
+        eprintln!("calibrate: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let bytes = std::fs::read(&arguments.file)
+        .map_err(|error| format!("{}: {error}", arguments.file.display()))?;
     let file = SafeTensors::deserialize(&bytes)?;
     let names: BTreeSet<&str> = file
         .names()
@@ -64,9 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     errors.mse / reference.mse,
                     errors.worst_token / reference.worst_token,
                 ];
-                report(
-                    &arguments, &layer, *bits, option, relative, seconds, &choice,
-                );
+                report(arguments, &layer, *bits, option, relative, seconds, &choice);
                 let key = format!("W{bits}A{bits} {option}");
                 match means.iter_mut().find(|(name, _)| *name == key) {
                     Some((_, values)) => values.push(relative),
@@ -223,38 +241,4 @@ fn options() -> Vec<String> {
         .into_iter()
         .map(|(name, _)| name.to_string());
     named.chain(["auto".to_string()]).collect()
-}
-
-fn arguments() -> Result<Arguments, Box<dyn Error>> {
-    let mut parsed = Arguments {
-        file: String::new(),
-        json: false,
-        bits: vec![8, 6, 4],
-        options: options(),
-        layers: Vec::new(),
-    };
-    let mut words = std::env::args().skip(1);
-    let list = |word: Option<String>| -> Vec<String> {
-        let word = word.unwrap_or_default();
-        word.split(',')
-            .filter(|w| !w.is_empty())
-            .map(String::from)
-            .collect()
-    };
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--json" => parsed.json = true,
-            "--bits" => {
-                let bits: Result<_, _> = list(words.next()).iter().map(|b| b.parse()).collect();
-                parsed.bits = bits?;
-            }
-            "--options" => parsed.options = list(words.next()),
-            "--layers" => parsed.layers = list(words.next()),
-            _ => parsed.file = word,
-        }
-    }
-    if parsed.file.is_empty() {
-        return Err("expected the name of a safetensors file; see the top of the example".into());
-    }
-    Ok(parsed)
 }

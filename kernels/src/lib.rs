@@ -29,6 +29,7 @@ mod arch;
 
 pub mod isa;
 pub mod layout;
+mod leaf;
 mod scalar;
 pub mod spec;
 pub mod table;

@@ -8,9 +8,10 @@ use half::{bf16, f16};
 
 use crate::isa::Isa;
 use crate::layout::{Tile, padded_k};
+use crate::leaf::block_by_steps;
+use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs};
 use crate::spec;
-use crate::table::block_by_steps;
-use crate::table::{Epilogue, FinishArgs, MicroArgs, MicroKernel, Prologue, QuantizeArgs};
+use crate::table::{Epilogue, MicroKernel, Prologue};
 use crate::view::{Elem, Element};
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[

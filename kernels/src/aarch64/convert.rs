@@ -4,7 +4,7 @@
 use core::arch::aarch64::*;
 
 use crate::layout::{K_ALIGN, padded_k};
-use crate::table::{FinishArgs, QuantizeArgs};
+use crate::leaf::{FinishArgs, QuantizeArgs};
 
 /// Columns that an epilogue takes at a time.
 const COLUMNS: usize = 8;

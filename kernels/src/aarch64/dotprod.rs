@@ -18,7 +18,7 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::tiles::{self, TileFn};
-use crate::table::MicroArgs;
+use crate::leaf::MicroArgs;
 
 const NR: usize = 8;
 

@@ -11,7 +11,8 @@ mod tiles;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
-use crate::table::{Epilogue, MicroKernel, Prologue, block_by_steps};
+use crate::leaf::block_by_steps;
+use crate::table::{Epilogue, MicroKernel, Prologue};
 use crate::view::Elem;
 
 pub(crate) use detect::{detect, l2_bytes, refused};

@@ -8,7 +8,7 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::tiles::{self, TileFn, add_lanes};
-use crate::table::MicroArgs;
+use crate::leaf::MicroArgs;
 
 /// Channels whose accumulators are in registers at a time.
 const QUAD: usize = 4;

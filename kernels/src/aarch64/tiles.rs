@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use crate::table::MicroArgs;
+use crate::leaf::MicroArgs;
 
 /// A register tile: computes rows `row..row + R` for its number of rows `R`.
 pub(super) type TileFn = unsafe fn(&MicroArgs, usize);

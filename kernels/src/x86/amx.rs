@@ -25,7 +25,8 @@
 use core::arch::asm;
 
 use crate::layout::K_ALIGN;
-use crate::table::{BlockArgs, MicroArgs, MicroKernel};
+use crate::leaf::{BlockArgs, MicroArgs};
+use crate::table::MicroKernel;
 
 /// Rows of one tile register.
 const TILE_ROWS: usize = 16;

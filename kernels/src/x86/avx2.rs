@@ -6,7 +6,7 @@ use core::arch::x86_64::*;
 
 use super::ymm::{self, Dot, MR, NR, TileFn};
 use crate::layout::{K_ALIGN, padded_k};
-use crate::table::{FinishArgs, MicroArgs, QuantizeArgs, WidenArgs};
+use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs, WidenArgs};
 
 /// Exact int8. `vpmaddubsw` would saturate (`2 · 255 · 127 > 32 767`), so codes are 16 bits wide
 /// (see [`widen`]) and weights are widened as they are loaded: a step of 2 inputs is 12 `vpmaddwd`,

@@ -17,7 +17,7 @@
 use core::arch::x86_64::*;
 
 use crate::layout::{K_ALIGN, padded_k};
-use crate::table::{FinishArgs, MicroArgs, QuantizeArgs};
+use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs};
 
 const MR: usize = 12;
 const NR: usize = 32;

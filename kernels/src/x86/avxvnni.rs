@@ -6,7 +6,7 @@
 use core::arch::x86_64::*;
 
 use super::ymm::{self, Dot, MR, TileFn};
-use crate::table::MicroArgs;
+use crate::leaf::MicroArgs;
 
 struct Vnni;
 

@@ -17,7 +17,8 @@ mod ymm;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
-use crate::table::{Epilogue, MicroKernel, Prologue, block_by_steps};
+use crate::leaf::block_by_steps;
+use crate::table::{Epilogue, MicroKernel, Prologue};
 use crate::view::Elem;
 
 pub(crate) use cache::l2_bytes;

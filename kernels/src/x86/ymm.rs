@@ -10,7 +10,7 @@
 
 use core::arch::x86_64::*;
 
-use crate::table::MicroArgs;
+use crate::leaf::MicroArgs;
 
 /// Rows of the tallest tile.
 pub(super) const MR: usize = 6;

@@ -1,0 +1,153 @@
+//! What leaves are given, and the block leaf that most rows share.
+//!
+//! A leaf trusts its arguments; the checked calls of [`crate::table`] make them, and vouch for what
+//! the fields say.
+
+use crate::table::MicroKernel;
+
+/// What a micro-kernel leaf is given. The checked call vouches for it.
+#[derive(Debug)]
+pub(crate) struct MicroArgs {
+    /// `m` rows of `k` codes, each [`MicroKernel::code_bytes`] wide.
+    pub(crate) a: *const u8,
+    /// Bytes from one row of codes to the next.
+    pub(crate) a_stride: usize,
+    /// One packed panel of `k` inputs, aligned to 64 bytes.
+    pub(crate) b: *const i8,
+    /// Inputs: a multiple of [`crate::layout::K_ALIGN`].
+    pub(crate) k: usize,
+    /// Rows; at least 1.
+    pub(crate) m: usize,
+    /// `m` rows of `NR` accumulators, dense, aligned to 64 bytes.
+    pub(crate) c: *mut i32,
+}
+
+/// What a block leaf is given: the operands of many tiles. The checked call vouches for it.
+#[derive(Debug)]
+pub(crate) struct BlockArgs {
+    /// Operands of the first panel; `panels` of them lie one after another. `c` is working memory
+    /// of `step` rows.
+    pub(crate) first: MicroArgs,
+    pub(crate) panels: usize,
+    /// Rows that fit `first.c`; at least 1.
+    pub(crate) step: usize,
+    /// The epilogue, and its operands for the first row and panel: `m` and `n` are those of the whole
+    /// output, `c` is not used.
+    pub(crate) finish: unsafe fn(&FinishArgs),
+    pub(crate) output: FinishArgs,
+    /// Bytes of an output element.
+    pub(crate) y_size: usize,
+}
+
+impl BlockArgs {
+    /// Operands of the epilogue for `m` rows from `row` on in `panel`, whose accumulators are in
+    /// `first.c`.
+    ///
+    /// # Safety
+    ///
+    /// The rows and the panel exist.
+    #[inline]
+    pub(crate) unsafe fn output(
+        &self,
+        nr: usize,
+        panel: usize,
+        row: usize,
+        m: usize,
+    ) -> FinishArgs {
+        let (all, column) = (&self.output, panel * nr);
+        // SAFETY: the caller promises that the tile lies within the operands.
+        unsafe {
+            FinishArgs {
+                c: self.first.c,
+                c_stride: nr,
+                m,
+                n: nr.min(all.n - column),
+                comp: all.comp.add(column),
+                scale: all.scale.add(column),
+                bias: all.bias.add(column),
+                y: all.y.add((row * all.y_stride + column) * self.y_size),
+                y_stride: all.y_stride,
+            }
+        }
+    }
+}
+
+/// Block leaf of most kernels: panel by panel, a few rows at a time, the micro-kernel and then the
+/// epilogue while the accumulators are in L1.
+///
+/// # Safety
+///
+/// The CPU has what `kernel` and the epilogue need; `args` keeps the promises of [`BlockArgs`].
+pub(crate) unsafe fn block_by_steps(kernel: &MicroKernel, args: &BlockArgs) {
+    let (nr, first) = (kernel.tile.nr, &args.first);
+    for panel in 0..args.panels {
+        for row in (0..first.m).step_by(args.step) {
+            let m = args.step.min(first.m - row);
+            // SAFETY: panel and rows exist; `c` has room for `step` rows.
+            unsafe {
+                (kernel.micro)(&MicroArgs {
+                    a: first.a.add(row * first.a_stride),
+                    b: first.b.add(panel * nr * first.k),
+                    m,
+                    ..*first
+                });
+                (args.finish)(&args.output(nr, panel, row, m));
+            }
+        }
+    }
+}
+
+/// What a prologue leaf is given. The checked call vouches for it.
+#[derive(Debug)]
+pub(crate) struct QuantizeArgs {
+    /// `m` rows of `k` source elements.
+    pub(crate) x: *const u8,
+    /// Elements from one row to the next.
+    pub(crate) x_stride: usize,
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    /// Multipliers, readable up to `padded_k(k)`; zero past `k`.
+    pub(crate) inv: *const f32,
+    /// Offsets, readable up to `padded_k(k)`; zero past `k`.
+    pub(crate) t: *const f32,
+    pub(crate) max_code: u8,
+    /// Subtracted from each code as it is stored, wrapping.
+    pub(crate) code_offset: u8,
+    /// `m` rows of `padded_k(k)` codes, aligned to 64 bytes. Codes past `k` become (the stored form
+    /// of) 0.
+    pub(crate) codes: *mut u8,
+    /// Bytes from one row of codes to the next.
+    pub(crate) codes_stride: usize,
+}
+
+/// What a widening leaf is given. The checked call vouches for it.
+#[derive(Debug)]
+#[allow(dead_code, reason = "not every architecture has a kernel that widens")]
+pub(crate) struct WidenArgs {
+    /// Codes, a multiple of 64.
+    pub(crate) codes: *const u8,
+    pub(crate) len: usize,
+    /// As many 16-bit codes.
+    pub(crate) wide: *mut u8,
+}
+
+/// What an epilogue leaf is given. The checked call vouches for it.
+#[derive(Debug)]
+pub(crate) struct FinishArgs {
+    /// `m` rows of `c_stride` accumulators, of which `n` are used.
+    pub(crate) c: *const i32,
+    pub(crate) c_stride: usize,
+    pub(crate) m: usize,
+    /// Used columns, at most `c_stride`.
+    pub(crate) n: usize,
+    /// Per column, readable up to `c_stride`.
+    pub(crate) comp: *const i32,
+    /// Per column, readable up to `c_stride`.
+    pub(crate) scale: *const f32,
+    /// Per column, readable up to `c_stride`.
+    pub(crate) bias: *const f32,
+    /// `m` rows of `n` destination elements.
+    pub(crate) y: *mut u8,
+    /// Elements from one row to the next.
+    pub(crate) y_stride: usize,
+}
