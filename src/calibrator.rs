@@ -1,6 +1,6 @@
 //! Calibration of a whole model: rows arrive in batches, layers are chosen for in parallel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -181,6 +181,11 @@ pub fn calibrate(
     layers: &[FloatLayer<'_>],
     progress: impl Fn(&LayerReport) + Sync,
 ) -> Result<(BTreeMap<String, QuantLinear>, Vec<LayerReport>), Error> {
+    let mut names = BTreeSet::new();
+    if let Some(twice) = layers.iter().find(|layer| !names.insert(&layer.name)) {
+        let name = twice.name.clone();
+        return Err(Error::DuplicateName { name });
+    }
     let built = layers.par_iter().map(|layer| {
         let inputs = layer.weight.len() / layer.bias.len().max(1);
         let builder = QuantLinear::builder(layer.weight, layer.bias.len(), inputs)
@@ -212,6 +217,20 @@ pub fn calibrate(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_layers_of_one_name_are_refused() {
+        let layer = || FloatLayer {
+            name: "fc1".to_string(),
+            weight: &[1.0, 2.0],
+            bias: &[0.5],
+            rows: &[0.1, 0.2, 0.3, 0.4],
+            weight_bits: 8,
+            activation_bits: 8,
+        };
+        let error = calibrate(&[layer(), layer()], |_| ()).unwrap_err();
+        assert!(error.to_string().contains("fc1"), "{error}");
+    }
 
     #[test]
     fn the_sample_keeps_extremes_and_does_not_depend_on_batches() {

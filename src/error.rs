@@ -76,6 +76,12 @@ pub enum Error {
         /// Largest offset, in quantization steps.
         largest: f32,
     },
+    /// Two layers of a set have the same name.
+    #[error("layer names: expected each once, got {name:?} twice")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
     /// The scratch cannot hold one block of this layer.
     #[error("scratch: expected at least {expected} bytes for {rows} rows, got {got}")]
     ScratchTooSmall {

@@ -20,7 +20,7 @@ use crate::weights::{Aligned, PackedWeights};
 /// A quantized linear layer, built once and shared between threads; a clone shares the weights.
 ///
 /// Computes `Qw(W) · Qa(X + N) + (B − Qw(W) · N)` for inputs `X [rows, in]` (docs/math.md, eq. 3–9).
-/// The same inputs give the same bits on every CPU, on any number of threads.
+/// The same layer gives the same bits on every CPU, on any number of threads.
 #[derive(Clone, Debug)]
 pub struct QuantLinear {
     pub(crate) in_features: usize,
@@ -81,8 +81,9 @@ impl QuantLinear {
     }
 
     /// Runs the layer on `x`, row-major `[rows, in_features]`, into `y`, `[rows, out_features]`, both
-    /// dense and of any two element types. Does not allocate. Runs on rayon's current thread pool
-    /// if `scratch` was made for more than one thread.
+    /// dense and of any two element types. Runs on rayon's current thread pool if `scratch` was made
+    /// for more than one thread. Does not allocate, on one thread or on a worker of the pool; entering a
+    /// pool from another thread is rayon's affair, which allocates now and then.
     ///
     /// # Errors
     ///
@@ -158,9 +159,9 @@ impl QuantLinear {
         // A call of fewer rows never has higher blocks than this.
         let highest = self.plan(usize::MAX, 1).block_rows;
         let rows = max_rows.min(highest).max(1);
-        self.plan(rows, 1)
-            .task_bytes()
-            .saturating_mul(threads.max(1))
+        // Nor more tasks than are worth it for the most rows.
+        let tasks = self.plan(max_rows, threads).tasks;
+        self.plan(rows, 1).task_bytes().saturating_mul(tasks)
     }
 
     /// Which kernel and blocking a call of `rows` rows will run on rayon's current pool, and why.

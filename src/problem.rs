@@ -230,7 +230,7 @@ impl<'a> Problem<'a> {
                 let largest = ranges().fold(f32::MIN_POSITIVE, f32::max).min(f32::MAX);
                 let fraction = |range: f32| (range / largest).clamp(LEAST_RANGE, 1.0);
                 ranges()
-                    .map(|range| fraction(range).powf(-strength))
+                    .map(|range| libm::powf(fraction(range), -strength))
                     .collect()
             }
         }
@@ -332,7 +332,7 @@ impl<'a> Problem<'a> {
 
     /// The factor of the inputs' second moments. Kept for the first damping asked for: a search
     /// uses one.
-    fn factor(&self, damping: f32) -> Option<&Factor> {
+    pub(crate) fn factor(&self, damping: f32) -> Option<&Factor> {
         let make = || {
             let mean: Vec<f32> = self.channels().iter().map(|c| c.mean).collect();
             (damping, Factor::new(self.rows, &mean, damping))

@@ -27,7 +27,12 @@ pub struct Scratch {
 
 impl Scratch {
     /// `bytes` bytes for calls on at most `threads` threads (at least one).
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is more than can be allocated.
     pub fn with_bytes(bytes: usize, threads: usize) -> Scratch {
+        assert!(bytes <= isize::MAX as usize / 2, "scratch of {bytes} bytes");
         Scratch {
             bytes: aligned(bytes),
             threads: threads.max(1),

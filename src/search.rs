@@ -9,7 +9,7 @@ use crate::objective::{Errors, Objective};
 use crate::parts::Parts;
 use crate::problem::{Problem, add};
 use crate::recipe::{ChannelScale, Recipe};
-use crate::weights::{self, WeightCodes, WeightRange};
+use crate::weights::{self, WeightCodes, WeightQuantizer, WeightRange};
 
 /// Noise ranges tried, in quantization steps: `0, 1/8, ..., 2`. Noise wider than a few steps only
 /// adds variance (eq. 12 grows with n²).
@@ -118,7 +118,7 @@ impl Problem<'_> {
                 parts = self.best(recipe.objective, candidates)?;
             }
             if weights_too {
-                parts = self.search_weight_scales(parts)?;
+                parts = self.search_weight_scales(recipe.weights, parts)?;
             }
         }
         Ok(parts)
@@ -126,7 +126,7 @@ impl Problem<'_> {
 
     /// For each output channel on its own, the fraction of its min-max scale with the best cosine
     /// similarity of its outputs.
-    fn search_weight_scales(&self, parts: Parts) -> Result<Parts, Error> {
+    fn search_weight_scales(&self, chosen: WeightQuantizer, parts: Parts) -> Result<Parts, Error> {
         let (n, k, bits) = (self.bias.len(), self.k, self.weight_bits);
         let r = &parts.channel_scale;
         let scaled = self.weight.par_chunks_exact(k).flat_map_iter(|row| {
@@ -156,7 +156,11 @@ impl Problem<'_> {
         }
         let scales = best.iter().zip(widest);
         let scales = scales.map(|((_, s), widest)| if *s > 0.0 { *s } else { widest });
-        let codes = WeightCodes::round(&scaled, scales.collect(), k, bits);
+        // The search rounds plainly, for speed; the result is compensated if that is chosen.
+        let codes = match chosen.compensation.and_then(|damping| self.factor(damping)) {
+            Some(factor) => factor.round(self.weight, r, scales.collect(), bits),
+            None => WeightCodes::round(&scaled, scales.collect(), k, bits),
+        };
         Ok(Parts {
             codes: Arc::new(codes),
             ..parts

@@ -81,7 +81,13 @@ impl PanelLayout {
 
     /// Bytes of all panels for `n` channels of `k` inputs, or `None` where that overflows.
     pub const fn packed_len(self, n: usize, k: usize) -> Option<usize> {
-        self.panels(n).checked_mul(self.panel_bytes(k))
+        if k > usize::MAX - K_ALIGN {
+            return None;
+        }
+        match padded_k(k).checked_mul(self.nr) {
+            Some(panel) => self.panels(n).checked_mul(panel),
+            None => None,
+        }
     }
 
     /// Where the weight of channel `n` and input `k` (of `k_total`) stands in the packed buffer.
@@ -118,6 +124,14 @@ mod tests {
             let stride = codes_stride(k);
             assert!(stride >= padded_k(k) && stride <= padded_k(k) + 64);
             assert_eq!(stride / 64 % 2, 1, "k = {k}");
+        }
+    }
+
+    #[test]
+    fn lengths_that_overflow_are_none() {
+        let layout = PanelLayout { nr: 32, kr: 4 };
+        for (n, k) in [(1, usize::MAX), (1, usize::MAX / 2), (usize::MAX, 64)] {
+            assert_eq!(layout.packed_len(n, k), None, "{n} {k}");
         }
     }
 

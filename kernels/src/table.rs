@@ -224,7 +224,10 @@ impl Ready<MicroKernel> {
     fn operands(&self, codes: Codes<'_>, b: &[i8], panels: usize, c: &mut [i32]) -> MicroArgs {
         let k = b.len() / (self.tile.nr * panels);
         let whole = self.tile.nr * panels * crate::layout::K_ALIGN;
-        assert!(b.len().is_multiple_of(whole), "packed panels");
+        assert!(
+            !b.is_empty() && b.len().is_multiple_of(whole),
+            "packed panels"
+        );
         assert!(aligned(b) && aligned(c), "alignment to 64 bytes");
         let last = codes.bytes.len().checked_sub(k * self.code_bytes());
         let last_row = (codes.rows - 1).checked_mul(codes.stride);
@@ -324,7 +327,8 @@ impl Ready<Prologue> {
     }
 }
 
-/// Per-channel constants of an epilogue, each as long as the panel is wide or longer.
+/// Per-channel constants of an epilogue, each as long as the panel is wide or longer. Scales and biases
+/// are finite: only then is the output never NaN, and the same on every instruction set.
 #[derive(Clone, Copy, Debug)]
 pub struct Channels<'a> {
     /// Integer corrections (eq. 6).

@@ -128,7 +128,8 @@ impl<'a> MatRef<'a> {
             elem: T::ELEM,
             rows,
             cols,
-            stride,
+            // The stride of fewer than two rows has no meaning and must not overflow.
+            stride: if rows > 1 { stride } else { cols },
             data: PhantomData,
         })
     }
@@ -143,7 +144,7 @@ impl<'a> MatRef<'a> {
         self.cols
     }
 
-    /// Elements from one row to the next.
+    /// Elements from one row to the next; the number of columns where there are fewer than two rows.
     pub fn stride(&self) -> usize {
         self.stride
     }
@@ -201,7 +202,8 @@ impl<'a> MatMut<'a> {
             elem: T::ELEM,
             rows,
             cols,
-            stride,
+            // The stride of fewer than two rows has no meaning and must not overflow.
+            stride: if rows > 1 { stride } else { cols },
             data: PhantomData,
         })
     }
@@ -216,7 +218,7 @@ impl<'a> MatMut<'a> {
         self.cols
     }
 
-    /// Elements from one row to the next.
+    /// Elements from one row to the next; the number of columns where there are fewer than two rows.
     pub fn stride(&self) -> usize {
         self.stride
     }
@@ -300,6 +302,16 @@ mod tests {
         assert!(MatRef::new(&data, 2, 5, 4).is_none(), "rows overlap");
         assert!(MatRef::new(&data, usize::MAX, 2, usize::MAX).is_none());
         assert!(MatRef::new::<f32>(&[], 0, 7, 0).is_some());
+    }
+
+    #[test]
+    fn the_stride_of_one_row_does_not_matter() {
+        let mut data = [0f32; 4];
+        let view = MatRef::new(&data, 1, 4, usize::MAX).unwrap();
+        assert_eq!((view.rows_range(1, 1).rows(), view.stride()), (0, 4));
+        let mut view = MatMut::new(&mut data, 1, 4, usize::MAX).unwrap();
+        assert_eq!(view.block(1, 0, 4, 0).rows(), 0);
+        assert_eq!(view.split_rows(1).1.rows(), 0);
     }
 
     #[test]

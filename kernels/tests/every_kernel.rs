@@ -189,7 +189,14 @@ fn check_product(
 /// The block leaf with the epilogue of the kernel's set: several panels, the last one partial, `y`
 /// strided and ending at the unmapped page.
 fn check_block(kernel: Ready<MicroKernel>) {
-    let (nr, k) = (kernel.tile.nr, 192);
+    for (k, tiles) in [(64, 1), (192, 1), (128, 3)] {
+        check_blocks(kernel, k, tiles);
+    }
+}
+
+/// [`check_block`] for `k` inputs and working memory for `tiles` tiles.
+fn check_blocks(kernel: Ready<MicroKernel>, k: usize, tiles: usize) {
+    let nr = kernel.tile.nr;
     let (max_code, max_weight) = widths(&kernel).into_iter().max().unwrap();
     let epilogue = table::epilogue(kernel.isa, Elem::F32).unwrap();
     let mut rng = Rng(17);
@@ -224,7 +231,7 @@ fn check_block(kernel: Ready<MicroKernel>) {
             let y_stride = n + m % 3;
             let mut y = Guarded::<f32>::new((m - 1) * y_stride + n);
             y.fill(-7.0);
-            let mut c = Guarded::<i32>::aligned(kernel.tile.mr * nr);
+            let mut c = Guarded::<i32>::aligned(tiles * kernel.tile.mr * nr);
             let out = MatMut::new(&mut y[..], m, n, y_stride).unwrap();
             let operand = Codes {
                 bytes: &a,
@@ -351,40 +358,41 @@ fn check_epilogue<T: Element + PartialEq + std::fmt::Debug>(row: Ready<table::Ep
                     *scale = f32::exp2(rng.below(40) as f32 - 35.0) * (1.0 + rng.float().abs());
                     *bias = rng.float() * f32::exp2(rng.below(20) as f32 - 15.0);
                 }
-                let y_stride = n + m % 3;
-                let mut y = Guarded::<T>::new((m - 1) * y_stride + n);
-                let untouched = T::from_f32(-7.0);
-                y.fill(untouched);
                 let channels = Channels {
                     comp: &comp,
                     scale: &scale,
                     bias: &bias,
                 };
-                row.finish(
-                    &c,
-                    nr,
-                    channels,
-                    MatMut::new(&mut y[..], m, n, y_stride).unwrap(),
-                );
-                for (i, value) in y.iter().enumerate() {
-                    let (r, col) = (i / y_stride, i % y_stride);
-                    let expected = if col < n {
-                        T::from_f32(spec::output(
-                            c[r * nr + col],
-                            comp[col],
-                            scale[col],
-                            bias[col],
-                        ))
-                    } else {
-                        untouched
+                let expected = |r: usize, col: usize| {
+                    let acc = c[r * nr + col];
+                    T::from_f32(spec::output(acc, comp[col], scale[col], bias[col]))
+                };
+                // Ending at the unmapped page; and at every distance from a cache line, all rows
+                // alike, with values in front that must stay.
+                let apart = n.next_multiple_of(32);
+                let aligned = (0..16).map(|lead| (lead, apart));
+                for (lead, y_stride) in std::iter::once((0, n + m % 3)).chain(aligned) {
+                    let len = lead + (m - 1) * y_stride + n;
+                    let mut y = match y_stride == apart {
+                        true => Guarded::<T>::aligned(len),
+                        false => Guarded::<T>::new(len),
                     };
-                    assert_eq!(
-                        *value,
-                        expected,
-                        "{} nr={nr} n={n} at {:?}",
-                        row.name,
-                        (r, col)
-                    );
+                    let untouched = T::from_f32(-7.0);
+                    y.fill(untouched);
+                    let out = MatMut::new(&mut y[lead..], m, n, y_stride).unwrap();
+                    row.finish(&c, nr, channels, out);
+                    for (i, value) in y.iter().enumerate() {
+                        let at = i.checked_sub(lead).map(|i| (i / y_stride, i % y_stride));
+                        let expected = match at {
+                            Some((r, col)) if col < n => expected(r, col),
+                            _ => untouched,
+                        };
+                        assert_eq!(
+                            *value, expected,
+                            "{} nr={nr} n={n} lead={lead} {at:?}",
+                            row.name
+                        );
+                    }
                 }
             }
         }
@@ -407,7 +415,7 @@ fn offered() -> BTreeSet<&'static str> {
             isas.insert("avx512vnni");
             // std cannot tell on stable Rust, the Linux kernel can.
             let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-            if cpuinfo.contains(" amx_int8") {
+            if cpuinfo.contains(" amx_int8") && !Isa::Amx.is_refused() {
                 isas.insert("amx");
             }
         }
@@ -491,4 +499,19 @@ fn rows_of_missing_sets_are_not_ready() {
         Isa::Amx
     };
     assert!(table::prologue(foreign, Elem::F32).is_none());
+}
+
+#[test]
+fn an_empty_panel_is_refused() {
+    for kernel in table::micro_kernels().filter_map(MicroKernel::ready) {
+        let codes = Codes {
+            bytes: &[],
+            stride: 0,
+            rows: 1,
+        };
+        let mut c = Guarded::<i32>::aligned(kernel.tile.nr);
+        let empty = Guarded::<i8>::aligned(0);
+        let call = std::panic::AssertUnwindSafe(|| kernel.run(codes, &empty, &mut c));
+        assert!(std::panic::catch_unwind(call).is_err(), "{}", kernel.name);
+    }
 }

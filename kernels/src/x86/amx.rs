@@ -1,8 +1,9 @@
 //! AMX-INT8: `tdpbusd` on tile registers. Prologues and epilogues are those of AVX-512.
 //!
-//! The `_tile_*` intrinsics are not stable in Rust 1.95, so the steps are `asm!`. No compiled code
-//! uses tile registers: they need no clobbers, and keep their values between `asm!` blocks. Their
-//! configuration lives from `ldtilecfg` to `tilerelease` within one call of a leaf, on the calling
+//! The `_tile_*` intrinsics are not stable in Rust 1.95, so the steps are `asm!`. Tile registers keep
+//! their values between the blocks of a walk, and are not declared as clobbers. That is more than the
+//! rules of `asm!` promise (`out("tmm0")` needs an unstable target feature); it holds because no
+//! compiled code uses tiles, and blocks that are not `pure` stay in order. Their configuration lives from `ldtilecfg` to `tilerelease` within one call of a leaf, on the calling
 //! thread. `ldtilecfg` takes 44 ns, a third of a tile at K = 384, and so it is loaded once a call.
 //!
 //! Two by two tiles, 32 × 32 accumulators, a step of 64 inputs ([`Pair`]):
