@@ -152,11 +152,15 @@ pub fn correction(weights: &[i8], offsets: &[f32], max_code: u32) -> Option<Corr
 
 /// Least and largest accumulator of a channel over all codes `0..=max_code` (eq. 7).
 fn accumulator_range(weights: &[i8], max_code: u32) -> (i64, i64) {
-    let sum = |positive: bool| -> i64 {
-        let chosen = weights.iter().filter(|w| (**w > 0) == positive);
-        chosen.map(|&w| i64::from(w) * i64::from(max_code)).sum()
-    };
-    (sum(false), sum(true))
+    let (mut negative, mut positive) = (0i64, 0i64);
+    for &w in weights {
+        negative += i64::from(w.min(0));
+        positive += i64::from(w.max(0));
+    }
+    (
+        negative * i64::from(max_code),
+        positive * i64::from(max_code),
+    )
 }
 
 /// Scale of one output channel (eq. 8a): `s_x · s_w`, rounded once.

@@ -2,7 +2,7 @@
 //! i16 accumulation, and all prologues and epilogues on 256-bit registers. All register tiles are
 //! 6 × 16 as drawn in [`ymm`]; with 16 registers nothing is left over.
 
-use core::arch::x86_64::*;
+use core::arch::{asm, x86_64::*};
 
 use super::ymm::{self, Dot, MR, NR, TileFn};
 use crate::layout::{K_ALIGN, padded_k};
@@ -35,25 +35,22 @@ pub(super) unsafe fn micro_u8s8(args: &MicroArgs) {
 /// As [`micro_u8s8`], and `row + R ≤ m`.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile_u8s8<const R: usize>(args: &MicroArgs, row: usize) {
-    let stride = args.a_stride;
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
     // SAFETY: `row + R ≤ m` rows of `k` 16-bit codes and `k / 2` groups of 32 weights exist; `c`
     // holds `m · NR` values.
     unsafe {
-        let mut a = args.a.add(row * stride);
+        let rows = ymm::rows::<R>(args, row);
         let mut b = args.b;
-        let end = a.add(args.k * 2);
-        while a < end {
+        for k in (0..2 * args.k).step_by(4) {
             let b0 = _mm256_cvtepi8_epi16(_mm_load_si128(b.cast()));
             let b1 = _mm256_cvtepi8_epi16(_mm_load_si128(b.add(16).cast()));
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let codes = a.add(r * stride).cast::<i32>().read_unaligned();
+            b = b.add(NR * 2);
+            for (acc, row) in acc.iter_mut().zip(rows) {
+                let codes = row.add(k).cast::<i32>().read_unaligned();
                 let codes = _mm256_set1_epi32(codes);
                 acc[0] = _mm256_add_epi32(acc[0], _mm256_madd_epi16(codes, b0));
                 acc[1] = _mm256_add_epi32(acc[1], _mm256_madd_epi16(codes, b1));
             }
-            a = a.add(4);
-            b = b.add(NR * 2);
         }
         for (r, acc) in acc.iter().enumerate() {
             ymm::store(args, row + r, *acc, false);
@@ -61,18 +58,47 @@ unsafe fn tile_u8s8<const R: usize>(args: &MicroArgs, row: usize) {
     }
 }
 
-/// `vpmaddubsw`, `vpmaddwd`, `vpaddd`: four products a lane, exact while a pair of them fits i16.
+/// `vpmaddubsw`, `vpmaddwd`, `vpaddd`: four products a lane, exact while a pair of them fits i16. The
+/// ones of `vpmaddwd` come from L1: the tile leaves no register for them, and LLVM would spill an
+/// accumulator instead.
 struct Maddubs;
+
+/// Sixteen ones.
+#[repr(align(32))]
+struct Ones([i16; 16]);
+static ONES: Ones = Ones([1; 16]);
 
 impl Dot for Maddubs {
     #[inline(always)]
     unsafe fn dot(acc: __m256i, codes: __m256i, weights: __m256i) -> __m256i {
         // SAFETY: the caller has AVX2.
-        unsafe {
-            let pairs = _mm256_maddubs_epi16(codes, weights);
-            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-        }
+        unsafe { add_maddubs_i32(acc, codes, weights) }
     }
+}
+
+/// The step of [`Maddubs`].
+///
+/// # Safety
+///
+/// The CPU has AVX2.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn add_maddubs_i32(mut acc: __m256i, codes: __m256i, weights: __m256i) -> __m256i {
+    // SAFETY: `ONES` is as large as a register.
+    unsafe {
+        asm!(
+            "vpmaddubsw {product}, {codes}, {weights}",
+            "vpmaddwd {product}, {product}, [{ones}]",
+            "vpaddd {acc}, {acc}, {product}",
+            acc = inout(ymm_reg) acc,
+            codes = in(ymm_reg) codes,
+            weights = in(ymm_reg) weights,
+            product = out(ymm_reg) _,
+            ones = in(reg) ONES.0.as_ptr(),
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    acc
 }
 
 /// int7: operands of which at least one has 7 bits or fewer, so that two products fit an i16
@@ -133,34 +159,29 @@ pub(super) unsafe fn micro_u6s6(args: &MicroArgs) {
 /// As [`micro_u6s6`], and `row + R ≤ m`.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile_u6s6<const R: usize>(args: &MicroArgs, row: usize) {
-    let stride = args.a_stride;
     let ones = _mm256_set1_epi16(1);
     let mut accumulate = false;
     // SAFETY: `row + R ≤ m` rows of `k` codes and `k / 4` groups of 64 weights exist, `k` is a
     // multiple of 32; `c` holds `m · NR` values.
     unsafe {
-        let mut a = args.a.add(row * stride);
+        let rows = ymm::rows::<R>(args, row);
         let mut b = args.b;
-        let end = a.add(args.k);
-        while a < end {
+        for k in (0..args.k).step_by(32) {
             let mut acc = [[_mm256_setzero_si256(); 2]; R];
             for group in 0..8 {
                 let b0 = _mm256_load_si256(b.cast());
                 let b1 = _mm256_load_si256(b.add(32).cast());
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    let codes = a.add(r * stride).cast::<i32>().read_unaligned();
-                    let codes = _mm256_set1_epi32(codes);
-                    let (p0, p1) = (
-                        _mm256_maddubs_epi16(codes, b0),
-                        _mm256_maddubs_epi16(codes, b1),
-                    );
-                    *acc = match group {
-                        0 => [p0, p1],
-                        _ => [_mm256_add_epi16(acc[0], p0), _mm256_add_epi16(acc[1], p1)],
-                    };
-                }
-                a = a.add(4);
                 b = b.add(NR * 4);
+                for (acc, row) in acc.iter_mut().zip(rows) {
+                    let codes = row.add(k + 4 * group).cast::<i32>().read_unaligned();
+                    let codes = _mm256_set1_epi32(codes);
+                    if group == 0 {
+                        *acc = [b0, b1].map(|b| _mm256_maddubs_epi16(codes, b));
+                    } else {
+                        acc[0] = add_maddubs_i16(acc[0], codes, b0);
+                        acc[1] = add_maddubs_i16(acc[1], codes, b1);
+                    }
+                }
             }
             for (r, acc) in acc.iter().enumerate() {
                 let sums = acc.map(|v| _mm256_madd_epi16(v, ones));
@@ -169,6 +190,30 @@ unsafe fn tile_u6s6<const R: usize>(args: &MicroArgs, row: usize) {
             accumulate = true;
         }
     }
+}
+
+/// `acc + vpmaddubsw(codes, weights)` in i16. Intrinsics would do, but LLVM reorders their sums, runs
+/// out of registers, and spills 58 times in 32 inputs.
+///
+/// # Safety
+///
+/// The CPU has AVX2.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn add_maddubs_i16(mut acc: __m256i, codes: __m256i, weights: __m256i) -> __m256i {
+    // SAFETY: registers only.
+    unsafe {
+        asm!(
+            "vpmaddubsw {product}, {codes}, {weights}",
+            "vpaddw {acc}, {acc}, {product}",
+            acc = inout(ymm_reg) acc,
+            codes = in(ymm_reg) codes,
+            weights = in(ymm_reg) weights,
+            product = out(ymm_reg) _,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    acc
 }
 
 /// Codes to 16 bits, once per block of rows; [`micro_u8s8`] then broadcasts pairs of them. Widening

@@ -8,7 +8,7 @@
 //!   row 5 ymm14  ymm10                           ymm11
 //! ```
 
-use core::arch::x86_64::*;
+use core::arch::{asm, x86_64::*};
 
 use crate::leaf::MicroArgs;
 
@@ -19,6 +19,25 @@ pub(super) const NR: usize = 16;
 
 /// A register tile: computes rows `row..row + R` for its number of rows `R`.
 pub(super) type TileFn = unsafe fn(&MicroArgs, usize);
+
+/// Pointers to the `R` rows of codes of a tile. LLVM does not learn how they hang together: it would
+/// compute each from the one before in every step, with additions on the ports of the dot products.
+///
+/// # Safety
+///
+/// `row + R ≤ m`.
+#[inline(always)]
+pub(super) unsafe fn rows<const R: usize>(args: &MicroArgs, row: usize) -> [*const u8; R] {
+    core::array::from_fn(|r| {
+        // SAFETY: the caller promises the rows.
+        let mut pointer = unsafe { args.a.add((row + r) * args.a_stride) };
+        // SAFETY: no instruction.
+        unsafe {
+            asm!("/* {0} */", inout(reg) pointer, options(pure, readonly, nostack, preserves_flags))
+        };
+        pointer
+    })
+}
 
 /// One step of a tile: `acc + Σ_4 codes · weights` in each 32-bit lane.
 pub(super) trait Dot {
@@ -54,26 +73,23 @@ pub(super) unsafe fn for_each_tile(args: &MicroArgs, tiles: &[TileFn; MR]) {
 /// `KR = 4`; `row + R ≤ m`.
 #[inline(always)]
 pub(super) unsafe fn tile<D: Dot, const R: usize, const S: usize>(args: &MicroArgs, row: usize) {
-    let stride = args.a_stride;
     // SAFETY: `row + R ≤ m` rows of codes exist; `b` advances by whole groups to the panel's end;
     // `k` is a multiple of 64 and so of `4 · S`; `c` is aligned and holds `m · NR` values.
     unsafe {
         let mut acc = [[[_mm256_setzero_si256(); 2]; R]; S];
-        let mut a = args.a.add(row * stride);
+        let rows = rows::<R>(args, row);
         let mut b = args.b;
-        let end = a.add(args.k);
-        while a < end {
-            for acc in &mut acc {
+        for k in (0..args.k).step_by(4 * S) {
+            for (s, acc) in acc.iter_mut().enumerate() {
                 let b0 = _mm256_load_si256(b.cast());
                 let b1 = _mm256_load_si256(b.add(32).cast());
                 b = b.add(NR * 4);
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    let codes = a.add(r * stride).cast::<i32>().read_unaligned();
+                for (acc, row) in acc.iter_mut().zip(rows) {
+                    let codes = row.add(k + 4 * s).cast::<i32>().read_unaligned();
                     let codes = _mm256_set1_epi32(codes);
                     acc[0] = D::dot(acc[0], codes, b0);
                     acc[1] = D::dot(acc[1], codes, b1);
                 }
-                a = a.add(4);
             }
         }
         for r in 0..R {
