@@ -8,7 +8,7 @@
 //! The file holds, per layer, `NAME.weight [out, in]`, `NAME.bias [out]`, `NAME.calibration [m, in]`
 //! and `NAME.heldout [m', in]`, each f32, f16 or bf16. Printed are the held-out output MSE and the
 //! worst token's relative error, both relative to symmetric min-max at the same bits; `--json` prints
-//! one object per line instead.
+//! one object per line instead. `OPTION+refine` is an option followed by a coordinate search.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use half::{bf16, f16};
-use noisyquant::{Errors, QuantLinear, Recipe};
+use noisyquant::{Errors, QuantLinear, Recipe, Refine};
 use safetensors::{Dtype, SafeTensors};
 
 struct Layer {
@@ -181,16 +181,32 @@ impl Layer {
 
     /// The layer of an option, and a word on what was chosen.
     fn build(&self, bits: u32, option: &str) -> Result<(QuantLinear, String), Box<dyn Error>> {
-        if option == "auto" {
-            let (layer, outcome) = self.builder(bits).build_auto()?;
-            return Ok((layer, serde_json::to_string(&outcome.recipe)?));
-        }
-        let named = Recipe::named();
-        let Some((_, recipe)) = named.into_iter().find(|(name, _)| *name == option) else {
-            return Err(format!("option: expected one of {:?}, got {option}", options()).into());
+        let (base, refined) = match option.strip_suffix("+refine") {
+            Some(base) => (base, true),
+            None => (option, false),
         };
-        let layer = self.builder(bits).recipe(recipe).build()?;
-        Ok((layer, String::new()))
+        let mut choice = String::new();
+        let recipe = if base == "auto" {
+            let (layer, outcome) = self.builder(bits).build_auto()?;
+            choice = serde_json::to_string(&outcome.recipe)?;
+            if !refined {
+                return Ok((layer, choice));
+            }
+            outcome.recipe
+        } else {
+            let named = Recipe::named();
+            let Some((_, recipe)) = named.into_iter().find(|(name, _)| *name == base) else {
+                let expected = options();
+                return Err(format!("option: expected one of {expected:?}, got {option}").into());
+            };
+            recipe
+        };
+        let refine = refined.then_some(Refine {
+            sweeps: 4,
+            scales: true,
+        });
+        let recipe = Recipe { refine, ..recipe };
+        Ok((self.builder(bits).recipe(recipe).build()?, choice))
     }
 
     fn judge(&self, layer: &QuantLinear) -> Errors {

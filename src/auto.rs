@@ -1,26 +1,102 @@
-//! The choice of a recipe for a layer: candidates are fitted to one half of the rows and judged on
-//! the other (eq. 28).
+//! The choice of a recipe for a layer: candidates are fitted to a part of the rows and judged on the
+//! others (eq. 28).
 
 use serde::{Deserialize, Serialize};
 
+use crate::check;
 use crate::error::Error;
 use crate::noise::Noise;
 use crate::objective::{Errors, Objective};
 use crate::problem::{Channel, Problem};
 use crate::quantizer::{Quantizer, Range};
 use crate::recipe::{ChannelScale, Recipe, Shift};
+use crate::refine::Refine;
 use crate::weights::WeightQuantizer;
 
 /// Parts that the rows are cut into. They are runs of rows, so that those of one photo stay together.
 const FOLDS: usize = 4;
 
-/// How far the rows that judge the worst token are stretched about the mean: they stand for inputs
-/// further out than any seen.
-const STRETCH: f32 = 1.15;
+/// What the automatic choice tries, as data. Min-max symmetric is always tried, so that nothing worse
+/// is chosen; then [`recipes`](Self::recipes) as they are; then every pair of strength and headroom;
+/// then changes of one part of the best so far, in the order of the fields.
+///
+/// ```
+/// use noisyquant::{Candidates, QuantLinear, Recipe};
+/// # let (weight, rows) = ([0.5f32, -1.0, 0.25, 2.0], [0.1f32, -0.9, 0.4, 3.0, 0.2, 0.8]);
+/// // The best of what the literature names, and nothing else.
+/// let candidates = Candidates {
+///     recipes: Recipe::named().into_iter().map(|(_, recipe)| recipe).collect(),
+///     ..Candidates::none()
+/// };
+/// let builder = QuantLinear::builder(&weight, 2, 2).calibrate(&rows);
+/// let (layer, outcome) = builder.build_auto_from(&candidates)?;
+/// # let _ = (layer, outcome);
+/// # Ok::<(), noisyquant::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidates {
+    /// Whole recipes.
+    pub recipes: Vec<Recipe>,
+    /// Migration strengths ([`ChannelScale::Strength`]) of centered mid-range recipes, ...
+    pub strengths: Vec<f32>,
+    /// ... each tried with each of these factors of the range ([`Range::Widened`]).
+    pub headrooms: Vec<f32>,
+    /// Balances ([`ChannelScale::Balanced`]), tried with the best strength so far and with strength 1.
+    /// They narrow the range of some channels, and so must also pass [`far`](Self::far).
+    pub balances: Vec<f32>,
+    /// Other shifts.
+    pub shifts: Vec<Shift>,
+    /// Other weight quantizers.
+    pub weights: Vec<WeightQuantizer>,
+    /// Noise.
+    pub noises: Vec<Noise>,
+    /// Coordinate searches.
+    pub refinements: Vec<Refine>,
+    /// How far the rows that judge the worst token are stretched about the channels' means: they stand
+    /// for inputs further out than any seen.
+    pub stretch: f32,
+    /// The stretch at which a balance may have no worse a worst token than the best so far, or than
+    /// min-max symmetric without stretch.
+    pub far: f32,
+}
 
-/// Migration strengths and range factors that are tried together.
-const STRENGTHS: [f32; 8] = [0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875];
-const FACTORS: [f32; 4] = [1.0, 1.1, 1.25, 1.5];
+impl Default for Candidates {
+    fn default() -> Candidates {
+        Candidates {
+            strengths: (0..8).map(|i| i as f32 / 8.0).collect(),
+            headrooms: vec![1.0, 1.1, 1.25, 1.5],
+            balances: vec![0.5, 1.0, 2.0],
+            shifts: vec![Shift::MidRangeOnLevel],
+            weights: vec![WeightQuantizer::MSE, WeightQuantizer::COMPENSATED],
+            noises: vec![Noise::Searched { seed: 0 }],
+            ..Candidates::none()
+        }
+    }
+}
+
+impl Candidates {
+    /// Nothing but min-max symmetric.
+    pub fn none() -> Candidates {
+        Candidates {
+            recipes: Vec::new(),
+            strengths: Vec::new(),
+            headrooms: Vec::new(),
+            balances: Vec::new(),
+            shifts: Vec::new(),
+            weights: Vec::new(),
+            noises: Vec::new(),
+            refinements: Vec::new(),
+            stretch: 1.15,
+            far: 1.3,
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        check::all("stretch", "within 1..=16", &[self.stretch, self.far], |s| {
+            (1.0..=16.0).contains(&s)
+        })
+    }
+}
 
 /// What was chosen, and its errors on rows that it was not fitted to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +114,7 @@ struct Fold<'a> {
     fitted: Problem<'a>,
     judged: Problem<'a>,
     stretched: Problem<'a>,
+    far: Problem<'a>,
 }
 
 /// All parts, and the plain symmetric min-max layer's errors on them.
@@ -64,6 +141,19 @@ impl Folds<'_> {
         }
         Ok(total)
     }
+
+    /// The worst token of inputs that lie far out; infinite for a recipe that cannot be built.
+    fn far(&self, recipe: &Recipe) -> f64 {
+        let worst = |fold: &Fold<'_>| -> Result<f64, Error> {
+            let layer = fold.fitted.layer(&fold.fitted.realize(recipe)?)?;
+            Ok(fold.far.errors(&layer)?.worst_token)
+        };
+        let worst = self
+            .folds
+            .iter()
+            .map(|fold| worst(fold).unwrap_or(f64::INFINITY));
+        worst.fold(0.0, f64::max)
+    }
 }
 
 /// The best so far.
@@ -84,6 +174,20 @@ impl Search<'_> {
         }
     }
 
+    /// As [`change`](Self::change), for one that leaves some channel less room.
+    fn change_with_room(&mut self, change: impl FnOnce(&mut Recipe)) {
+        let last = self.best.clone();
+        self.change(change);
+        if self.best.1 == last.1 {
+            return;
+        }
+        // Dearer only if it must be: most are well within what min-max does on rows as they are.
+        let far = self.folds.far(&self.best.1);
+        if far > self.folds.reference.worst_token && far > self.folds.far(&last.1) {
+            self.best = last;
+        }
+    }
+
     /// Offers a change of one part of the best recipe so far.
     fn change(&mut self, change: impl FnOnce(&mut Recipe)) {
         let mut recipe = self.best.1.clone();
@@ -95,18 +199,24 @@ impl Search<'_> {
 }
 
 /// The recipe for `problem`.
-pub(crate) fn choose(problem: &Problem<'_>) -> Result<Outcome, Error> {
+pub(crate) fn choose(problem: &Problem<'_>, candidates: &Candidates) -> Result<Outcome, Error> {
+    candidates.check()?;
     let k = problem.k;
     let rows = problem.rows.len() / k;
     if rows < 2 {
         let what = "the automatic choice (two rows, to judge on one what was fitted to the other)";
         return Err(Error::Calibration { what });
     }
-    let data = fold_rows(problem, rows.min(FOLDS));
-    let folds = data.iter().map(|[fitted, judged, stretched]| Fold {
+    let data = fold_rows(
+        problem,
+        rows.min(FOLDS),
+        [candidates.stretch, candidates.far],
+    );
+    let folds = data.iter().map(|[fitted, judged, stretched, far]| Fold {
         fitted: problem.with_rows(fitted),
         judged: problem.with_rows(judged),
         stretched: problem.with_rows(stretched),
+        far: problem.with_rows(far),
     });
     let mut folds = Folds {
         folds: folds.collect(),
@@ -120,21 +230,7 @@ pub(crate) fn choose(problem: &Problem<'_>) -> Result<Outcome, Error> {
         best: (f64::INFINITY, plain.clone(), before),
     };
     search.offer(plain);
-    for strength in STRENGTHS {
-        for factor in FACTORS {
-            search.offer(Recipe {
-                quantizer: Quantizer::centered(Range::Widened(factor)),
-                shift: Shift::MidRange,
-                channel_scale: ChannelScale::Strength(strength),
-                bias_correction: true,
-                ..Recipe::default()
-            });
-        }
-    }
-    search.change(|recipe| recipe.shift = Shift::MidRangeOnLevel);
-    search.change(|recipe| recipe.weights = WeightQuantizer::MSE);
-    search.change(|recipe| recipe.weights = WeightQuantizer::COMPENSATED);
-    search.change(|recipe| recipe.noise = Noise::Searched { seed: 0 });
+    search.run(candidates);
     let (_, recipe, after) = search.best;
     Ok(Outcome {
         recipe,
@@ -143,25 +239,67 @@ pub(crate) fn choose(problem: &Problem<'_>) -> Result<Outcome, Error> {
     })
 }
 
-/// For each of `count` parts: the rows outside it, those within, and those within stretched.
-fn fold_rows(problem: &Problem<'_>, count: usize) -> Vec<[Vec<f32>; 3]> {
+impl Search<'_> {
+    fn run(&mut self, candidates: &Candidates) {
+        for recipe in &candidates.recipes {
+            self.offer(recipe.clone());
+        }
+        for strength in &candidates.strengths {
+            for headroom in &candidates.headrooms {
+                self.offer(Recipe {
+                    quantizer: Quantizer::centered(Range::Widened(*headroom)),
+                    shift: Shift::MidRange,
+                    channel_scale: ChannelScale::Strength(*strength),
+                    bias_correction: true,
+                    ..Recipe::default()
+                });
+            }
+        }
+        if let ChannelScale::Strength(best) = self.best.1.channel_scale {
+            for balance in &candidates.balances {
+                for strength in [best, 1.0] {
+                    let balance = *balance;
+                    let scale = ChannelScale::Balanced { strength, balance };
+                    self.change_with_room(|recipe| recipe.channel_scale = scale);
+                }
+            }
+        }
+        for shift in &candidates.shifts {
+            self.change(|recipe| recipe.shift = *shift);
+        }
+        for weights in &candidates.weights {
+            self.change(|recipe| recipe.weights = *weights);
+        }
+        for noise in &candidates.noises {
+            self.change(|recipe| recipe.noise = noise.clone());
+        }
+        for refine in &candidates.refinements {
+            self.change(|recipe| recipe.refine = Some(*refine));
+        }
+    }
+}
+
+/// For each of `count` parts: the rows outside it, those within, and those within stretched by either
+/// factor.
+fn fold_rows(problem: &Problem<'_>, count: usize, stretches: [f32; 2]) -> Vec<[Vec<f32>; 4]> {
     let k = problem.k;
     let rows = problem.rows.len() / k;
     let channels = problem.channels();
     let fold = |i: usize| {
         let (from, to) = (i * rows / count * k, (i + 1) * rows / count * k);
         let judged = problem.rows[from..to].to_vec();
-        let stretched = judged.chunks_exact(k).flat_map(|row| {
+        let [near, far] = stretches.map(|factor| {
             let stretch = |(x, c): (&f32, &Channel)| {
                 // An overflow would poison the outputs; such rows are not stretched.
-                let far = c.mean + STRETCH * (x - c.mean);
+                let far = c.mean + factor * (x - c.mean);
                 if far.is_finite() { far } else { *x }
             };
-            row.iter().zip(channels).map(stretch)
+            let rows = judged.chunks_exact(k);
+            rows.flat_map(|row| row.iter().zip(channels).map(stretch))
+                .collect()
         });
-        let stretched = stretched.collect();
         let fitted = [&problem.rows[..from], &problem.rows[to..]].concat();
-        [fitted, judged, stretched]
+        [fitted, judged, near, far]
     };
     (0..count).map(fold).collect()
 }

@@ -4,7 +4,7 @@ use noisyquant_kernels::isa::Isa;
 use noisyquant_kernels::layout::padded_k;
 use noisyquant_kernels::spec;
 
-use crate::auto::{self, Outcome};
+use crate::auto::{self, Candidates, Outcome};
 use crate::check;
 use crate::error::Error;
 use crate::kernels;
@@ -107,16 +107,28 @@ impl<'a> Builder<'a> {
         problem.layer(&parts)
     }
 
-    /// Tries shifts, scales, noise and twin quantizers, judged on rows that each was not fitted to,
-    /// and builds the best of them (docs/math.md, eq. 28). The recipe of this builder is not used.
+    /// Tries shifts, scales and noise, judged on rows that each was not fitted to, and builds the best of
+    /// them (docs/math-quantizers.md, eq. 28). The recipe of this builder is not used.
     ///
     /// # Errors
     ///
     /// As [`build`](Self::build); [`Error::Calibration`] for fewer than two rows.
     pub fn build_auto(&self) -> Result<(QuantLinear, Outcome), Error> {
+        self.build_auto_from(&Candidates::default())
+    }
+
+    /// As [`build_auto`](Self::build_auto), from these candidates. One that cannot be built is left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`build_auto`](Self::build_auto); [`Error::Value`] for a stretch outside `1..=16`.
+    pub fn build_auto_from(
+        &self,
+        candidates: &Candidates,
+    ) -> Result<(QuantLinear, Outcome), Error> {
         let zero = self.zero_bias();
         let problem = self.problem(&zero)?;
-        let outcome = auto::choose(&problem)?;
+        let outcome = auto::choose(&problem, candidates)?;
         let parts = problem.realize(&outcome.recipe)?;
         Ok((problem.layer(&parts)?, outcome))
     }

@@ -94,14 +94,19 @@ impl Objective {
 /// Eight lanes, so that the compiler can vectorise without changing the order of addition.
 fn row(got: &[f32], target: &[f32]) -> Row {
     let mut lanes = [[0f64; 8]; 4];
-    for (got, target) in got.chunks(8).zip(target.chunks(8)) {
-        for (i, (g, t)) in got.iter().zip(target).enumerate() {
-            let (g, t) = (f64::from(*g), f64::from(*t));
-            lanes[0][i] += (g - t) * (g - t);
-            lanes[1][i] += t * t;
-            lanes[2][i] += g * t;
-            lanes[3][i] += g * g;
-        }
+    let mut add = |i: usize, g: f32, t: f32| {
+        let (g, t) = (f64::from(g), f64::from(t));
+        lanes[0][i] += (g - t) * (g - t);
+        lanes[1][i] += t * t;
+        lanes[2][i] += g * t;
+        lanes[3][i] += g * g;
+    };
+    let ((got, got_rest), (target, target_rest)) = (got.as_chunks::<8>(), target.as_chunks::<8>());
+    for (got, target) in got.iter().zip(target) {
+        (0..8).for_each(|i| add(i, got[i], target[i]));
+    }
+    for (i, (g, t)) in got_rest.iter().zip(target_rest).enumerate() {
+        add(i, *g, *t);
     }
     let [error, output, dot, got] = lanes.map(|lane| lane.iter().sum());
     Row {

@@ -172,3 +172,69 @@ impl fmt::Display for Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use noisyquant_kernels::table::micro_kernels;
+
+    use super::*;
+
+    const SIZES: [usize; 9] = [1, 3, 16, 64, 197, 384, 1152, 3072, 4096];
+
+    /// Plans for one plane of codes of every kernel that runs here, over a grid of shapes and threads.
+    fn for_each_plan(
+        mut check: impl FnMut(Ready<MicroKernel>, (usize, usize, usize), usize, Plan),
+    ) {
+        for kernel in micro_kernels().filter_map(MicroKernel::ready) {
+            for m in SIZES {
+                for k in SIZES {
+                    for (n, threads) in SIZES.into_iter().flat_map(|n| [(n, 1), (n, 2), (n, 5)]) {
+                        let plan = Plan::new(kernel, (m, k, n), 1, threads);
+                        check(kernel, (m, k, n), threads, plan);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_work_or_more_threads_never_make_fewer_tasks_or_blocks() {
+        for_each_plan(|kernel, (m, k, n), threads, plan| {
+            assert!((1..=threads).contains(&plan.tasks), "{plan}");
+            let larger = [
+                ((2 * m, k, n), threads),
+                ((m, 2 * k, n), threads),
+                ((m, k, 2 * n), threads),
+                ((m, k, n), threads + 1),
+            ];
+            for (shape, threads) in larger {
+                let more = Plan::new(kernel, shape, 1, threads);
+                assert!(more.tasks >= plan.tasks, "{plan}\n{more}");
+            }
+            let blocks = |plan: Plan| plan.shape.0.div_ceil(plan.block_rows);
+            let taller = Plan::new(kernel, (2 * m, k, n), 1, threads);
+            assert!(blocks(taller) >= blocks(plan), "{plan}\n{taller}");
+        });
+    }
+
+    #[test]
+    fn blocks_are_as_low_as_l1_likes_or_as_high_as_l2_allows() {
+        for_each_plan(|kernel, (m, k, n), _, plan| {
+            let codes = plan.block_rows * codes_stride(k) * kernel.code_bytes();
+            let one_tile = plan.block_rows <= kernel.tile.mr;
+            assert!(one_tile || codes <= isa::l2_bytes() / 2, "{plan}");
+            if n * k <= isa::l2_bytes() / 3 {
+                assert!(plan.block_rows < LOW_BLOCK + kernel.tile.mr, "{plan}");
+            } else {
+                // Read as few times as L2 allows: higher blocks by a tile would not fit.
+                let blocks = m.div_ceil(plan.block_rows);
+                let higher =
+                    m.div_ceil((blocks - 1).max(1)) * codes_stride(k) * kernel.code_bytes();
+                assert!(
+                    blocks == 1 || higher > isa::l2_bytes() / 2 || one_tile,
+                    "{plan}"
+                );
+            }
+        });
+    }
+}

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::spec;
 use rayon::prelude::*;
 
 use crate::compensate::Factor;
@@ -188,9 +189,14 @@ impl<'a> Problem<'a> {
             Noise::Searched { seed } => self.search_noise(recipe.objective, parts, seed)?,
             _ => parts,
         };
-        match recipe.bias_correction {
+        let correct = |parts| match recipe.bias_correction {
             true => self.correct_bias(parts),
             false => Ok(parts),
+        };
+        let parts = correct(parts)?;
+        match recipe.refine {
+            Some(refine) => correct(self.refine(recipe.objective, refine, parts)?),
+            None => Ok(parts),
         }
     }
 
@@ -225,6 +231,10 @@ impl<'a> Problem<'a> {
         match chosen {
             ChannelScale::None | ChannelScale::Searched => vec![1.0; self.k].into(),
             ChannelScale::PerChannel(r) => r.as_slice().into(),
+            ChannelScale::Balanced { strength, balance } => {
+                let bound = self.channel_scale(&ChannelScale::Strength(*strength));
+                self.balanced(bound, *balance)
+            }
             ChannelScale::Strength(strength) => {
                 let ranges = || self.channels().iter().map(|c| c.high - c.low);
                 let largest = ranges().fold(f32::MIN_POSITIVE, f32::max).min(f32::MAX);
@@ -234,6 +244,44 @@ impl<'a> Problem<'a> {
                     .collect()
             }
         }
+    }
+
+    /// `r[k]` bounded by where errors of inputs and weights weigh alike (eq. 30).
+    fn balanced(&self, bound: Arc<[f32]>, balance: f32) -> Arc<[f32]> {
+        const ROUNDS: usize = 6; // a change of all r shrinks to its root in a round
+        let levels = f32::from(spec::max_code(self.activation_bits));
+        let q = f32::from(spec::max_weight(self.weight_bits));
+        let ranges = self.channels().iter().map(|c| c.high - c.low);
+        let s_x = ranges.fold(f32::MIN_POSITIVE, f32::max).min(f32::MAX) / levels;
+        let mut squares = vec![0f64; self.k];
+        for row in self.weight.chunks_exact(self.k) {
+            for (sum, w) in squares.iter_mut().zip(row) {
+                *sum += f64::from(*w).powi(2);
+            }
+        }
+        let mut r = bound.clone();
+        for _ in 0..ROUNDS {
+            let scale = |row: &[f32]| {
+                let scaled = row.iter().zip(r.iter()).map(|(w, r)| (w / r).abs());
+                f64::from(scaled.fold(0f32, f32::max) / q).powi(2)
+            };
+            let scales: Vec<f64> = self.weight.par_chunks_exact(self.k).map(scale).collect();
+            let weights = f64::from(balance) * scales.iter().sum::<f64>();
+            let channels = squares.iter().zip(self.channels()).zip(bound.iter());
+            let even = channels.map(|((square, channel), bound)| {
+                let inputs = f64::from(s_x).powi(2) * square;
+                let ratio = inputs / (weights * f64::from(channel.variance));
+                // A silent channel, or weights of zero: nothing to balance.
+                let even = if ratio > 0.0 {
+                    ratio.sqrt().sqrt()
+                } else {
+                    f64::INFINITY
+                };
+                (even as f32).clamp(LEAST_RANGE, *bound)
+            });
+            r = even.collect();
+        }
+        r
     }
 
     /// Shift, range and fixed noise, for a given channel scale.

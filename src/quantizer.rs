@@ -1,5 +1,7 @@
 //! Uniform quantizers: from calibration values to scale and zero point.
 
+use std::fmt;
+
 use noisyquant_kernels::spec;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -368,6 +370,26 @@ impl Affine {
     }
 }
 
+/// In a few words, such as `symmetric min-max`.
+impl fmt::Display for Quantizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Symmetric => "symmetric",
+            Scheme::Asymmetric => "asymmetric",
+            Scheme::Centered => "centred",
+            Scheme::Twin => "twin",
+        };
+        match self.range {
+            Range::MinMax => write!(f, "{scheme} min-max"),
+            Range::Percentile(percent) => write!(f, "{scheme} percentile {percent}"),
+            Range::Mse => write!(f, "{scheme} of least squared error"),
+            Range::Widened(factor) => write!(f, "{scheme} min-max × {factor}"),
+            Range::Searched => write!(f, "{scheme} searched"),
+            Range::Fixed { min, max } => write!(f, "{scheme} from {min} to {max}"),
+        }
+    }
+}
+
 fn check_one(what: &'static str, expected: &'static str, got: f32, ok: bool) -> Result<(), Error> {
     check::all(what, expected, &[got], |_| ok)
 }
@@ -435,6 +457,16 @@ mod tests {
                 assert!((1.0 / affine.scale).is_finite(), "{affine:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_quantizer_says_in_words_what_it_is() {
+        let words = |quantizer: Quantizer| quantizer.to_string();
+        assert_eq!(words(Quantizer::default()), "symmetric min-max");
+        let widened = Quantizer::centered(Range::Widened(1.25));
+        assert_eq!(words(widened), "centred min-max × 1.25");
+        let twin = Quantizer::twin(Range::Percentile(99.9));
+        assert_eq!(words(twin), "twin percentile 99.9");
     }
 
     #[test]

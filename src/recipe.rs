@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::noise::Noise;
 use crate::objective::Objective;
 use crate::quantizer::{Quantizer, Range};
+use crate::refine::Refine;
 use crate::{check, weights::WeightQuantizer};
 
 /// Everything that is chosen about a layer beside its bits. Parts that say *searched* are searched
@@ -38,6 +39,9 @@ pub struct Recipe {
     pub weights: WeightQuantizer,
     /// Adds the mean output error on the calibration rows, negated, to the bias (eq. 27).
     pub bias_correction: bool,
+    /// Improves shift and scale of each channel, after all else was chosen.
+    #[serde(default)]
+    pub refine: Option<Refine>,
     /// What the searches minimise.
     pub objective: Objective,
 }
@@ -70,6 +74,14 @@ pub enum ChannelScale {
     Strength(f32),
     /// The strength out of `0, 1/8, ..., 1` that minimises the objective.
     Searched,
+    /// As `Strength`, but at most where the rounding errors of a channel's inputs and of its weights
+    /// weigh alike (eq. 30): a channel whose inputs matter little keeps the room that it does not need.
+    Balanced {
+        /// The migration strength that bounds the scale, in `0.0..=1.0`.
+        strength: f32,
+        /// How much an error of the weights counts, positive; compensated rounding errs less than plain.
+        balance: f32,
+    },
     /// Given, finite and positive.
     PerChannel(Vec<f32>),
 }
@@ -141,10 +153,12 @@ impl Recipe {
     pub(crate) fn check(&self, k: usize) -> Result<(), Error> {
         match &self.channel_scale {
             ChannelScale::None | ChannelScale::Searched => {}
-            ChannelScale::Strength(strength) => {
-                check::all("migration strength", "within 0..=1", &[*strength], |s| {
-                    (0.0..=1.0).contains(&s)
-                })?
+            ChannelScale::Strength(strength) => check_strength(*strength)?,
+            ChannelScale::Balanced { strength, balance } => {
+                check_strength(*strength)?;
+                check::all("balance", "within 1e-6..=1e6", &[*balance], |b| {
+                    (1e-6..=1e6).contains(&b)
+                })?;
             }
             ChannelScale::PerChannel(r) => {
                 check::length("channel scale", k, r.len())?;
@@ -192,4 +206,10 @@ impl Recipe {
         ];
         needs.into_iter().find(|need| need.0).map(|need| need.1)
     }
+}
+
+fn check_strength(strength: f32) -> Result<(), Error> {
+    check::all("migration strength", "within 0..=1", &[strength], |s| {
+        (0.0..=1.0).contains(&s)
+    })
 }

@@ -1,7 +1,7 @@
-//! The crate against numpy (tests/golden/make.py): weight codes and chosen noise exactly, outputs to
-//! f32 rounding.
+//! The crate against numpy (tests/golden/make.py): codes of weights and activations and what was chosen
+//! exactly, outputs to f32 rounding.
 
-use noisyquant::{Errors, Noise, QuantLinear};
+use noisyquant::{Errors, Noise, QuantLinear, Quantizer, Range, Recipe};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -21,8 +21,8 @@ struct Golden {
     activation_scale: f32,
     weight_scales: Vec<f32>,
     weight_codes: Vec<i8>,
-    /// Per row, the sum of its activation codes.
-    code_sums: Vec<i64>,
+    /// Activation codes, `[m, k]`.
+    codes: Vec<i64>,
     y: Vec<f64>,
 }
 
@@ -73,29 +73,112 @@ fn equals_numpy() {
     }
 }
 
+/// What EasyQuant's and the twin quantizer's searches find.
+#[derive(Deserialize)]
+struct Searched {
+    easyquant: Vec<Found>,
+    twin: Vec<Found>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    m: usize,
+    k: usize,
+    n: usize,
+    bits: u32,
+    x: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    /// Ends of the activations' range.
+    range: [f32; 2],
+    shift: Option<u32>,
+    activation_scale: f32,
+    weight_scales: Vec<f32>,
+    weight_codes: Vec<i8>,
+    codes: Vec<i64>,
+    y: Vec<f64>,
+}
+
+/// The codes that a layer of `k` inputs makes of `x`: with a weight of one for each input, an output is
+/// one decoded code.
+fn codes(x: &[f32], k: usize, bits: u32, quantizer: Quantizer, noise: Vec<f32>) -> Vec<i64> {
+    let mut identity = vec![0f32; k * k];
+    identity.iter_mut().step_by(k + 1).for_each(|w| *w = 1.0);
+    let layer = QuantLinear::builder(&identity, k, k)
+        .activation_bits(bits)
+        .quantizer(quantizer)
+        .noise(Noise::PerChannel(noise))
+        .calibrate(x)
+        .build()
+        .unwrap();
+    let s_x = f64::from(layer.activation_scale());
+    let offsets = layer.noise().iter().map(|n| f64::from(*n) / s_x);
+    let offsets: Vec<f64> = offsets.map(|n| n + f64::from(layer.zero_point())).collect();
+    let y = layer.forward(x).unwrap();
+    let codes = y.iter().zip(offsets.iter().cycle()).map(|(y, t)| {
+        let code = f64::from(*y) / s_x + t;
+        assert!((code - code.round()).abs() < 0.01, "{code} is no code");
+        code.round() as i64
+    });
+    codes.collect()
+}
+
 #[test]
 fn activation_codes_equal_numpy() {
-    // A weight of one everywhere makes an output the sum of its row's codes.
     let text = include_str!("golden/layers.json");
     let layers: Vec<Golden> = serde_json::from_str(text).unwrap();
     for golden in &layers {
         let range = golden.ranges[golden.best];
-        let noise: Vec<f32> = golden.unit_noise.iter().map(|u| u * range).collect();
-        let ones = vec![1f32; golden.k];
-        let layer = QuantLinear::builder(&ones, 1, golden.k)
-            .activation_bits(golden.activation_bits)
-            .noise(Noise::PerChannel(noise.clone()))
-            .calibrate(&golden.x)
-            .build()
-            .unwrap();
-        let z = f64::from(layer.zero_point()) * golden.k as f64;
-        let s_x = f64::from(layer.activation_scale());
-        let offset = z + noise.iter().map(|n| f64::from(*n) / s_x).sum::<f64>();
-        let y = layer.forward(&golden.x).unwrap();
-        assert_eq!(y.len(), golden.m);
-        for (y, sum) in y.iter().zip(&golden.code_sums) {
-            let got = f64::from(*y) / s_x + offset;
-            assert!((got - *sum as f64).abs() < 0.05, "{got} {sum}");
+        let noise = golden.unit_noise.iter().map(|u| u * range).collect();
+        let (k, bits) = (golden.k, golden.activation_bits);
+        let got = codes(&golden.x, k, bits, Quantizer::default(), noise);
+        assert_eq!(got.len(), golden.m * k);
+        assert_eq!(got, golden.codes);
+    }
+}
+
+#[test]
+fn searches_find_what_numpy_finds() {
+    let text = include_str!("golden/searched.json");
+    let searched: Searched = serde_json::from_str(text).unwrap();
+    let recipe = |name| {
+        let mut named = Recipe::named().into_iter();
+        named.find(|recipe| recipe.0 == name).unwrap().1
+    };
+    type Ranged = fn(Range) -> Quantizer;
+    let kinds: [(&str, &[Found], Ranged); 2] = [
+        ("easyquant", &searched.easyquant, Quantizer::symmetric),
+        ("twin", &searched.twin, Quantizer::twin),
+    ];
+    for (name, found, quantizer) in kinds {
+        assert_eq!(found.len(), 3);
+        for golden in found {
+            let layer = QuantLinear::builder(&golden.weight, golden.n, golden.k)
+                .bias(&golden.bias)
+                .weight_bits(golden.bits)
+                .activation_bits(golden.bits)
+                .recipe(recipe(name))
+                .calibrate(&golden.x)
+                .build()
+                .unwrap();
+            let context = format!("{name}, {} bits", golden.bits);
+            assert_eq!(layer.twin_shift(), golden.shift, "{context}");
+            assert_eq!(
+                layer.activation_scale(),
+                golden.activation_scale,
+                "{context}"
+            );
+            assert_eq!(layer.weight_scales(), golden.weight_scales, "{context}");
+            assert_eq!(layer.weight_codes(), golden.weight_codes, "{context}");
+            let [min, max] = golden.range;
+            let fixed = quantizer(Range::Fixed { min, max });
+            let got = codes(&golden.x, golden.k, golden.bits, fixed, vec![0.0; golden.k]);
+            assert_eq!(got.len(), golden.m * golden.k);
+            assert_eq!(got, golden.codes, "{context}");
+            let y = layer.forward(&golden.x).unwrap();
+            for (y, expected) in y.iter().zip(&golden.y) {
+                assert!((f64::from(*y) - expected).abs() < 4e-6 * (1.0 + expected.abs()));
+            }
         }
     }
 }

@@ -5,8 +5,8 @@ mod common;
 
 use common::{Problem, Rng, bits, isas};
 use noisyquant::{
-    ChannelScale, Errors, Noise, Objective, QuantLinear, Quantizer, Range, Recipe, Shift,
-    WeightQuantizer, WeightRange,
+    Candidates, ChannelScale, Errors, Noise, Objective, QuantLinear, Quantizer, Range, Recipe,
+    Refine, Shift, WeightQuantizer, WeightRange,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -66,6 +66,11 @@ fn oracle(layer: &QuantLinear, x: &[f32]) -> Vec<f32> {
     y
 }
 
+const REFINE: Refine = Refine {
+    sweeps: 3,
+    scales: true,
+};
+
 fn recipes() -> Vec<Recipe> {
     let mut recipes: Vec<Recipe> = Recipe::named().into_iter().map(|(_, r)| r).collect();
     recipes.push(Recipe {
@@ -78,7 +83,23 @@ fn recipes() -> Vec<Recipe> {
         },
         weights: WeightQuantizer::COMPENSATED,
         bias_correction: true,
+        refine: None,
         objective: Objective::WorstToken,
+    });
+    recipes.push(Recipe {
+        quantizer: Quantizer::centered(Range::MinMax),
+        shift: Shift::MidRange,
+        channel_scale: ChannelScale::Balanced {
+            strength: 0.75,
+            balance: 0.5,
+        },
+        refine: Some(REFINE),
+        ..Recipe::default()
+    });
+    recipes.push(Recipe {
+        quantizer: Quantizer::twin(Range::MinMax),
+        refine: Some(REFINE),
+        ..Recipe::default()
     });
     recipes.push(Recipe {
         quantizer: Quantizer::twin(Range::Percentile(99.0)),
@@ -247,6 +268,85 @@ fn searches_are_never_worse_than_their_start_by_their_objective() {
 }
 
 #[test]
+fn a_coordinate_search_improves_a_start_on_rows_that_it_did_not_see() {
+    let problem = uneven(600, 64, 48);
+    let (seen, unseen) = problem.x.split_at(400 * 64);
+    let unseen = Problem {
+        x: unseen.to_vec(),
+        m: 200,
+        ..uneven(600, 64, 48)
+    };
+    let after = |recipe: Recipe| {
+        let builder = problem.builder().activation_bits(6).recipe(recipe);
+        errors(&unseen, &builder.calibrate(seen).build().unwrap())
+    };
+    for start in [Recipe::default(), Recipe::default().with_noise(1)] {
+        let before = after(start.clone());
+        let mut last = before.mse;
+        for scales in [false, true] {
+            let refine = Some(Refine { scales, ..REFINE });
+            let refined = after(Recipe {
+                refine,
+                ..start.clone()
+            });
+            assert!(refined.mse <= last * 1.01, "{refined:?} {before:?}");
+            last = refined.mse;
+        }
+        assert!(last < 0.5 * before.mse, "{last} {before:?}");
+    }
+    // Nothing to choose from: the start.
+    let none = Some(Refine {
+        sweeps: 0,
+        ..REFINE
+    });
+    let start = Recipe::default();
+    let refine = |refine| {
+        after(Recipe {
+            refine,
+            ..start.clone()
+        })
+    };
+    assert_eq!(refine(none), refine(None));
+}
+
+#[test]
+fn the_automatic_choice_tries_what_it_is_given() {
+    let problem = uneven(200, 48, 32);
+    let builder = problem.builder().activation_bits(4).calibrate(&problem.x);
+    let (_, outcome) = builder.build_auto_from(&Candidates::none()).unwrap();
+    assert_eq!(outcome.recipe, Recipe::default());
+    assert_eq!(outcome.before, outcome.after);
+    let named = Recipe::named().into_iter().map(|(_, recipe)| recipe);
+    let named = Candidates {
+        recipes: named.collect(),
+        ..Candidates::none()
+    };
+    let (_, outcome) = builder.build_auto_from(&named).unwrap();
+    assert!(named.recipes.contains(&outcome.recipe), "{outcome:?}");
+    assert!(outcome.after.mse < outcome.before.mse);
+    let everything = Candidates {
+        refinements: vec![REFINE],
+        ..Candidates::default()
+    };
+    let score = |candidates: &Candidates| {
+        let (_, outcome) = builder.build_auto_from(candidates).unwrap();
+        Objective::Combined.score(&outcome.after, &outcome.before)
+    };
+    assert!(score(&everything) <= score(&Candidates::default()));
+    let json = serde_json::to_string(&everything).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Candidates>(&json).unwrap(),
+        everything
+    );
+    let wild = Candidates {
+        stretch: f32::NAN,
+        ..Candidates::none()
+    };
+    let error = builder.build_auto_from(&wild).unwrap_err();
+    assert!(error.to_string().contains("stretch"), "{error}");
+}
+
+#[test]
 fn the_automatic_choice_beats_the_plain_layer_and_does_not_depend_on_threads() {
     let problem = uneven(300, 64, 48);
     let unseen = Problem {
@@ -302,6 +402,11 @@ fn recipes_survive_serde_and_refuse_nonsense() {
         ..Recipe::default()
     };
     assert!(refusal(scaled(ChannelScale::Strength(1.5))).contains("migration strength"));
+    let unbalanced = ChannelScale::Balanced {
+        strength: 1.0,
+        balance: 0.0,
+    };
+    assert!(refusal(scaled(unbalanced)).contains("balance"));
     assert!(refusal(scaled(ChannelScale::PerChannel(vec![1.0; 5]))).contains("expected 6"));
     assert!(refusal(scaled(ChannelScale::PerChannel(vec![0.0; 6]))).contains("positive"));
     let damped = Recipe {
