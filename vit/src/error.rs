@@ -1,5 +1,7 @@
 //! What can go wrong: every variant names what was expected and what was got.
 
+use std::path::{Path, PathBuf};
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -12,14 +14,44 @@ pub enum Error {
         /// What the parser found.
         source: safetensors::SafeTensorError,
     },
-    /// A metadata entry is missing, unreadable or contradicts the tensors.
-    #[error("metadata `{key}`: expected {expected}, got {got}")]
-    Metadata {
-        /// The entry.
-        key: &'static str,
-        /// What it should hold.
+    /// A file or folder could not be opened.
+    #[error("{}: expected a readable file or folder, got: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something is wrong in a file.
+    #[error("{}: {source}", path.display())]
+    At {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong there.
+        source: Box<Error>,
+    },
+    /// A JSON text is damaged or not of the form that is expected.
+    #[error("{what}: expected JSON of the usual form, got: {source}")]
+    Json {
+        /// The file or entry.
+        what: String,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A setting is missing, unreadable, contradicts the tensors or is not supported.
+    #[error("{what}: expected {expected}, got {got}")]
+    Setting {
+        /// The setting and where it stands.
+        what: String,
+        /// What it should be.
         expected: String,
-        /// What it holds.
+        /// What it is.
+        got: String,
+    },
+    /// No tensor has a name that a supported architecture uses.
+    #[error("expected a ViT, DeiT, DINOv2 or Swin checkpoint of timm or Hugging Face, got {got}")]
+    Architecture {
+        /// What is there.
         got: String,
     },
     /// A tensor that the model needs is not in the file.
@@ -61,10 +93,12 @@ pub enum Error {
         got: f32,
     },
     /// The file has a tensor that this architecture does not use: it is another architecture.
-    #[error("tensor `{name}`: expected no tensor of this name in a plain ViT, got one")]
+    #[error("tensor `{name}`: expected no tensor of this name in a {architecture}, got one")]
     UnexpectedTensor {
         /// The tensor.
         name: String,
+        /// The architecture that the other tensors make.
+        architecture: String,
     },
     /// A slice has the wrong length, or a batch the wrong size.
     #[error("{what}: expected {expected}, got {got}")]
@@ -98,6 +132,25 @@ pub enum Error {
         /// What the integer layer said.
         source: noisyquant::Error,
     },
+    /// Calibration and model do not belong together.
+    #[error("calibration: expected inputs of the model's {expected} layers, got those of {got}")]
+    Calibration {
+        /// Linear layers of the model.
+        expected: usize,
+        /// Linear layers of the calibration.
+        got: usize,
+    },
+    /// The quantized layers of a file could not be read or stored.
+    #[error("quantized layers: {0}")]
+    Quantized(noisyquant::Error),
+    /// Two models that are to be compared are not of the same architecture and sizes.
+    #[error("expected a quantization of this model: {expected}; got: {got}")]
+    Pair {
+        /// The float model.
+        expected: String,
+        /// The quantized model.
+        got: String,
+    },
     /// The threads that the measurements need could not be started.
     #[error("expected a thread pool of {threads} threads, got: {source}")]
     Threads {
@@ -106,4 +159,21 @@ pub enum Error {
         /// What rayon said.
         source: rayon::ThreadPoolBuildError,
     },
+}
+
+impl Error {
+    /// This error with the file that it is about.
+    pub(crate) fn at(self, path: &Path) -> Self {
+        Self::At {
+            path: path.to_path_buf(),
+            source: Box::new(self),
+        }
+    }
+
+    pub(crate) fn open(path: &Path, source: std::io::Error) -> Self {
+        Self::Open {
+            path: path.to_path_buf(),
+            source,
+        }
+    }
 }

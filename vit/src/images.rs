@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{Config, Error, tensor_file::TensorFile};
+use crate::{Config, Error, checkpoint::Tensors};
 
 /// Images `[n, height, width]` of one channel with their labels.
 #[derive(Clone, Debug)]
@@ -20,11 +20,11 @@ impl Images {
     /// [`Error::File`], [`Error::MissingTensor`], [`Error::Shape`], [`Error::NumberType`] or
     /// [`Error::UnexpectedTensor`] if the file is not of this form.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, Error> {
-        let mut file = TensorFile::parse(bytes)?;
+        let mut file = Tensors::parse(bytes)?;
         let [count, height, width] = file.shape("images", "[n, height, width]")?;
         let bytes = file.take_u8("images", &[count, height, width])?;
         let labels = file.take_u8("labels", &[count])?;
-        file.finish()?;
+        file.finish("file of images")?;
         Ok(Self {
             pixels: bytes.len() / count,
             bytes,

@@ -1,23 +1,30 @@
 //! Vision transformers whose every linear layer runs in f32 or as a [`noisyquant::QuantLinear`].
 //!
-//! A model is read from a safetensors file with timm's tensor names ([`Vit::from_safetensors`]),
-//! run on images in f32, calibrated on a few of them ([`Calibration::collect`]) and quantized layer
-//! by layer by a [`Recipe`] ([`Vit::quantize`]). A small model and the images to judge it by are
-//! embedded ([`embedded`]); [`demo`] measures on them what quantization and its noise do to
+//! [`Model::open`] reads a checkpoint of ViT, DeiT, DINOv2 or Swin with the tensor names of timm or of
+//! Hugging Face's transformers. A [`Calibration`] samples the inputs of its layers on a few images,
+//! [`Model::quantize`] replaces each layer as a [`LayerPlan`] says, and [`Model::to_bytes`] makes one
+//! file of the result, which [`Model::open`] reads again. A small model and the images to judge it by
+//! are embedded ([`embedded`]); [`demo`] measures on them what quantization and its noise do to
 //! accuracy and to latency.
 //!
-//! ```
-//! use noisyquant_vit::{Calibration, Recipe, Vit, Workspace, embedded};
+//! Around that, [`photo`] makes a model's input of an image file, [`compare`] puts a quantized model
+//! next to its float model, [`bench`](mod@bench) times models in turn, [`report`] writes a page about them, and
+//! [`cli`] is the command `noisyquant`.
 //!
-//! let float = Vit::from_safetensors(embedded::WEIGHTS)?;
+//! ```
+//! use noisyquant_vit::{Calibration, LayerPlan, Model, Output, Workspace, embedded};
+//!
+//! let float = Model::from_safetensors(embedded::WEIGHTS)?;
 //! let images = embedded::calibration()?.normalised(float.config(), 0..16)?;
-//! let calibration = Calibration::collect(&float, &images, 256)?;
-//! let quantized = float.quantize(&Recipe::new(8), &calibration)?;
+//! let mut calibration = Calibration::new(&float, 256, 0)?;
+//! calibration.observe(&float, &images, &mut Workspace::new(&float, 16))?;
+//! let (quantized, _) = float.quantize(&|_| LayerPlan::new(8), &calibration, &|_| ())?;
 //!
 //! let test = embedded::test()?;
 //! let mut logits = [0.0; 10];
 //! let mut workspace = Workspace::new(&quantized, 1);
-//! quantized.forward(&test.normalised(float.config(), 0..1)?, &mut logits, &mut workspace)?;
+//! let image = test.normalised(float.config(), 0..1)?;
+//! quantized.forward(&image, &mut Output::logits(&mut logits), &mut workspace)?;
 //! # Ok::<(), noisyquant_vit::Error>(())
 //! ```
 
@@ -25,7 +32,10 @@
 #![deny(missing_docs)]
 
 mod attention;
-mod calibrate;
+pub mod bench;
+mod checkpoint;
+pub mod cli;
+pub mod compare;
 mod config;
 pub mod demo;
 pub mod embedded;
@@ -34,13 +44,22 @@ mod images;
 mod linear;
 mod model;
 mod ops;
-mod tensor_file;
+pub mod photo;
+mod quantize;
+pub mod report;
+mod save;
+mod table;
+mod timing;
+mod words;
 mod workspace;
 
-pub use calibrate::{Calibration, Recipe};
-pub use config::Config;
+pub use config::{
+    Architecture, Config, Head, Interpolation, Overrides, Padding, Preprocess, StageConfig,
+    SwinConfig, VitConfig,
+};
 pub use error::Error;
 pub use images::Images;
 pub use linear::{FloatLinear, Linear, float_kernel};
-pub use model::Vit;
+pub use model::{Layer, Model, Observed, OpenOptions, Operation, Output};
+pub use quantize::{Calibration, Choice, LayerPlan, LayerReport};
 pub use workspace::Workspace;

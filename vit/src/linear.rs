@@ -1,10 +1,16 @@
 //! One linear layer, in f32 or quantized.
 
+use std::sync::Arc;
+
 use noisyquant::{QuantLinear, Scratch};
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_tensor::NdTensorView;
 
 /// A layer `y = x · Wᵀ + b`; `x` and `y` are row-major f32, one row per token.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a model has tens of layers, not millions"
+)]
 pub enum Linear {
     /// In f32.
     Float(FloatLinear),
@@ -55,12 +61,13 @@ impl Linear {
     }
 }
 
-/// A linear layer in f32, its weights packed once for the f32 kernel.
+/// A linear layer in f32, its weights packed once for the f32 kernel; a clone shares them.
+#[derive(Clone)]
 pub struct FloatLinear {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+    weight: Arc<[f32]>,
+    bias: Arc<[f32]>,
     in_features: usize,
-    packed: PackedBMatrix<f32>,
+    packed: Arc<PackedBMatrix<f32>>,
 }
 
 impl FloatLinear {
@@ -69,10 +76,10 @@ impl FloatLinear {
         let view = NdTensorView::from_data([bias.len(), in_features], weight.as_slice());
         let packed = GemmExecutor::<f32>::new().prepack_b(view.transposed());
         Self {
-            weight,
-            bias,
+            weight: weight.into(),
+            bias: bias.into(),
             in_features,
-            packed,
+            packed: Arc::new(packed),
         }
     }
 
@@ -91,7 +98,8 @@ impl FloatLinear {
         &self.bias
     }
 
-    fn forward(&self, x: &[f32], y: &mut [f32]) {
+    /// Write all of `y` from as many rows of `x`.
+    pub(crate) fn forward(&self, x: &[f32], y: &mut [f32]) {
         let rows = x.len() / self.in_features;
         let x = NdTensorView::from_data([rows, self.in_features], x);
         let options = GemmOptions {

@@ -2,66 +2,102 @@
 
 use noisyquant::Scratch;
 
-use crate::{Config, Vit, attention::Heads};
+use crate::{Config, Model, attention::AttentionScratch};
 
-/// Every intermediate result of [`Vit::forward`] for batches of up to some number of images.
+/// Every intermediate result of [`Model::forward`] for batches of up to some number of images.
 pub struct Workspace {
     pub(crate) config: Config,
     pub(crate) max_images: usize,
-    pub(crate) patches: Vec<f32>,
-    pub(crate) embedded: Vec<f32>,
-    pub(crate) tokens: Vec<f32>,
-    pub(crate) normal: Vec<f32>,
-    pub(crate) qkv: Vec<f32>,
-    pub(crate) mixed: Vec<f32>,
-    pub(crate) hidden: Vec<f32>,
-    pub(crate) update: Vec<f32>,
-    pub(crate) scores: Vec<f32>,
-    pub(crate) head: Vec<f32>,
-    pub(crate) class_tokens: Vec<f32>,
+    pub(crate) buffers: Buffers,
+    pub(crate) attention: AttentionScratch,
     pub(crate) scratch: Scratch,
 }
 
+/// Intermediate results by what they are; each image's lie behind those of the image before.
+pub(crate) struct Buffers {
+    /// Pixels, a row for each patch.
+    pub(crate) patches: Vec<f32>,
+    pub(crate) tokens: Vec<f32>,
+    /// Tokens after a norm.
+    pub(crate) normal: Vec<f32>,
+    /// The same, window by window.
+    pub(crate) windows: Vec<f32>,
+    pub(crate) qkv: Vec<f32>,
+    /// What attention mixed.
+    pub(crate) mixed: Vec<f32>,
+    /// The hidden layer of an MLP.
+    pub(crate) hidden: Vec<f32>,
+    /// What a branch adds to the tokens.
+    pub(crate) update: Vec<f32>,
+    pub(crate) features: Vec<f32>,
+    /// What a head sees that does not see the features.
+    pub(crate) head_input: Vec<f32>,
+    /// Logits of a second head.
+    pub(crate) logits: Vec<f32>,
+}
+
+/// Lengths of [`Buffers`].
+pub(crate) struct Sizes {
+    pub(crate) patches: usize,
+    pub(crate) tokens: usize,
+    pub(crate) normal: usize,
+    pub(crate) windows: usize,
+    pub(crate) qkv: usize,
+    pub(crate) mixed: usize,
+    pub(crate) hidden: usize,
+    pub(crate) update: usize,
+    pub(crate) features: usize,
+    pub(crate) head_input: usize,
+    pub(crate) logits: usize,
+}
+
 impl Workspace {
-    /// Buffers for `vit` and up to `max_images` images at once; quantized layers use the threads of
+    /// Buffers for `model` and up to `max_images` images at once; quantized layers use the threads of
     /// rayon's current pool.
-    pub fn new(vit: &Vit, max_images: usize) -> Self {
-        Self::shared(&[vit], max_images, rayon::current_num_threads())
+    pub fn new(model: &Model, max_images: usize) -> Self {
+        Self::shared(&[model], max_images, rayon::current_num_threads())
     }
 
     /// [`Workspace::new`] for quantized layers that stay on the calling thread.
-    pub fn serial(vit: &Vit, max_images: usize) -> Self {
-        Self::shared(&[vit], max_images, 1)
+    pub fn serial(model: &Model, max_images: usize) -> Self {
+        Self::shared(&[model], max_images, 1)
     }
 
-    /// Buffers for each of `models`, which are quantizations of one model and at least one.
-    pub(crate) fn shared(models: &[&Vit], max_images: usize, threads: usize) -> Self {
-        let config = models[0].config();
-        let rows = max_images * config.tokens();
-        let (scores, head) = Heads {
-            tokens: config.tokens(),
-            width: config.width,
-            heads: config.heads,
+    /// Buffers for each of `models`, which are quantizations of one model and at least one, on up to
+    /// `threads` threads.
+    ///
+    /// # Panics
+    ///
+    /// If there is no model.
+    pub fn shared(models: &[&Model], max_images: usize, threads: usize) -> Self {
+        let rows = max_images * models[0].rows_per_image();
+        let layers = models.iter().flat_map(|model| model.layers());
+        let scratch = layers.map(|layer| layer.linear.scratch_bytes(rows, threads));
+        Self {
+            config: models[0].config().clone(),
+            max_images,
+            buffers: Buffers::new(&models[0].sizes(max_images)),
+            attention: AttentionScratch::new(models[0].attention_sizes(), threads),
+            scratch: Scratch::with_bytes(scratch.max().unwrap_or(0), threads),
         }
-        .buffer_sizes();
-        let layers = models.iter().flat_map(|vit| vit.linears());
-        let scratch = layers.map(|layer| layer.scratch_bytes(rows, threads)).max();
+    }
+}
+
+impl Buffers {
+    fn new(sizes: &Sizes) -> Self {
         let zeros = |length: usize| vec![0.0; length];
         Self {
-            config: config.clone(),
-            max_images,
-            patches: zeros(max_images * config.pixels()),
-            embedded: zeros(max_images * config.patches() * config.width),
-            tokens: zeros(rows * config.width),
-            normal: zeros(rows * config.width),
-            qkv: zeros(rows * 3 * config.width),
-            mixed: zeros(rows * config.width),
-            hidden: zeros(rows * config.mlp_width),
-            update: zeros(rows * config.width),
-            scores: zeros(scores),
-            head: zeros(head),
-            class_tokens: zeros(max_images * config.width),
-            scratch: Scratch::with_bytes(scratch.unwrap_or(0), threads),
+            patches: zeros(sizes.patches),
+            tokens: zeros(sizes.tokens),
+            normal: zeros(sizes.normal),
+            windows: zeros(sizes.windows),
+            qkv: zeros(sizes.qkv),
+            mixed: zeros(sizes.mixed),
+            hidden: zeros(sizes.hidden),
+            update: zeros(sizes.update),
+            features: zeros(sizes.features),
+            head_input: zeros(sizes.head_input),
+            logits: zeros(sizes.logits),
         }
     }
 }

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{File, Stored};
-use noisyquant_vit::{Error, Vit, Workspace, embedded};
+use common::File;
+use noisyquant_vit::{Error, Model, Output, Workspace, embedded};
 use safetensors::SafeTensors;
 
 const GOLDEN: &[u8] = include_bytes!("../assets/golden-logits.safetensors");
@@ -25,11 +25,12 @@ fn golden() -> Vec<f32> {
 /// Largest difference between this model's logits and the golden ones, relative to the image's
 /// largest logit.
 fn error_of(model: &[u8]) -> Result<f32, Error> {
-    let vit = Vit::from_safetensors(model)?;
+    let model = Model::from_safetensors(model)?;
     let golden = golden();
-    let images = embedded::test()?.normalised(vit.config(), 0..8)?;
+    let images = embedded::test()?.normalised(model.config(), 0..8)?;
     let mut logits = vec![0.0; golden.len()];
-    vit.forward(&images, &mut logits, &mut Workspace::new(&vit, 8))?;
+    let mut workspace = Workspace::new(&model, 8);
+    model.forward(&images, &mut Output::logits(&mut logits), &mut workspace)?;
     let errors = logits
         .chunks(10)
         .zip(golden.chunks(10))
@@ -55,24 +56,12 @@ fn float_logits_are_those_of_jax() {
     );
 }
 
-/// Exchange rows and columns of a square matrix of two-byte numbers.
-fn transpose(matrix: &mut Stored) {
-    let [rows, columns] = matrix.shape[..] else {
-        panic!("expected a matrix")
-    };
-    assert_eq!(rows, columns, "another shape would not load at all");
-    let numbers = matrix.data.clone();
-    for (at, to) in matrix.data.chunks_exact_mut(2).enumerate() {
-        let from = at % rows * columns + at / rows;
-        to.copy_from_slice(&numbers[2 * from..2 * from + 2]);
-    }
-}
-
 #[test]
 fn a_transposed_weight_is_noticed() {
     for block in 0..6 {
         let mut file = File::embedded();
-        transpose(file.tensor(&format!("blocks.{block}.attn.proj.weight")));
+        let name = format!("blocks.{block}.attn.proj.weight");
+        file.tensor(&name).transpose();
         let error = error_of(&file.bytes()).unwrap();
         assert!(error > 1e-2, "block {block}: relative error only {error:e}");
     }

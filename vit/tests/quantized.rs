@@ -1,34 +1,65 @@
 //! The embedded model on its images, in f32 and quantized.
 
-use noisyquant::{Isa, Noise};
-use noisyquant_vit::{Calibration, Error, Linear, Recipe, Vit, Workspace, embedded};
+use std::sync::Mutex;
+
+use noisyquant::{Isa, Noise, Quantizer};
+use noisyquant_vit::{
+    Calibration, Choice, Error, LayerPlan, LayerReport, Linear, Model, OpenOptions, Output,
+    Workspace, embedded,
+};
 
 const IMAGES: usize = 500;
 
-fn float() -> Vit {
-    Vit::from_safetensors(embedded::WEIGHTS).unwrap()
+fn float() -> Model {
+    Model::from_safetensors(embedded::WEIGHTS).unwrap()
 }
 
-fn calibration(vit: &Vit) -> Calibration {
-    let images = embedded::calibration().unwrap();
-    Calibration::collect(vit, &images.normalised(vit.config(), 0..64).unwrap(), 256).unwrap()
+/// Calibrated on the first `images` calibration images, keeping up to `rows` rows.
+fn calibrated(model: &Model, images: usize, rows: usize) -> Calibration {
+    let images = embedded::calibration()
+        .unwrap()
+        .normalised(model.config(), 0..images)
+        .unwrap();
+    let mut calibration = Calibration::new(model, rows, 0).unwrap();
+    let mut workspace = Workspace::new(model, 16);
+    for images in images.chunks(16 * model.config().pixels()) {
+        calibration.observe(model, images, &mut workspace).unwrap();
+    }
+    calibration
+}
+
+fn calibration(model: &Model) -> Calibration {
+    calibrated(model, 64, 256)
+}
+
+/// Every layer by the same plan.
+fn quantize(model: &Model, plan: &LayerPlan, calibration: &Calibration) -> Result<Model, Error> {
+    let quantized = model.quantize(&|_| plan.clone(), calibration, &|_| ());
+    quantized.map(|(model, _)| model)
+}
+
+/// Logits of normalised images, in batches.
+fn logits_of(model: &Model, images: &[f32], batch: usize) -> Vec<f32> {
+    let pixels = model.config().pixels();
+    let mut logits = vec![0.0; images.len() / pixels * 10];
+    let mut workspace = Workspace::new(model, batch);
+    for (images, logits) in images
+        .chunks(batch * pixels)
+        .zip(logits.chunks_mut(batch * 10))
+    {
+        let mut output = Output::logits(logits);
+        model.forward(images, &mut output, &mut workspace).unwrap();
+    }
+    logits
 }
 
 /// Logits of all test images.
-fn logits(vit: &Vit) -> Vec<f32> {
+fn logits(model: &Model) -> Vec<f32> {
     let images = embedded::test()
         .unwrap()
-        .normalised(vit.config(), 0..IMAGES)
+        .normalised(model.config(), 0..IMAGES)
         .unwrap();
-    let mut logits = vec![0.0; IMAGES * 10];
-    let mut workspace = Workspace::new(vit, 50);
-    for (images, logits) in images
-        .chunks(50 * vit.config().pixels())
-        .zip(logits.chunks_mut(50 * 10))
-    {
-        vit.forward(images, logits, &mut workspace).unwrap();
-    }
-    logits
+    logits_of(model, &images, 50)
 }
 
 fn answers(logits: &[f32]) -> Vec<usize> {
@@ -44,23 +75,22 @@ fn share_equal(a: &[usize], b: impl Iterator<Item = usize>) -> f64 {
 
 #[test]
 fn float_is_right_and_w8a8_nearly_always_agrees() {
-    let vit = float();
-    let reference = logits(&vit);
+    let model = float();
+    let reference = logits(&model);
     let labels = embedded::test().unwrap();
     let top1 = share_equal(
         &answers(&reference),
         labels.labels().iter().map(|&label| label.into()),
     );
     assert!(top1 >= 0.96, "f32 is right on {top1}");
-    let calibration = calibration(&vit);
+    let calibration = calibration(&model);
     for noise in [Noise::None, Noise::Searched { seed: 0 }] {
-        let recipe = Recipe::new(8).with_noise(noise);
-        let quantized = logits(&vit.quantize(&recipe, &calibration).unwrap());
+        let plan = LayerPlan::new(8).with(Quantizer::default(), noise.clone());
+        let quantized = logits(&quantize(&model, &plan, &calibration).unwrap());
         let agreement = share_equal(&answers(&quantized), answers(&reference).into_iter());
         assert!(
             agreement >= 0.99,
-            "W8A8 ({:?}) agrees with f32 on {agreement}",
-            recipe.noise
+            "W8A8 ({noise:?}) agrees with f32 on {agreement}"
         );
         assert_ne!(quantized, reference, "nothing was quantized");
     }
@@ -68,37 +98,27 @@ fn float_is_right_and_w8a8_nearly_always_agrees() {
 
 #[test]
 fn logits_do_not_depend_on_threads_batches_or_instruction_set() {
-    let vit = float();
-    let calibration = calibration(&vit);
+    let model = float();
+    let calibration = calibration(&model);
     let images = embedded::test()
         .unwrap()
-        .normalised(vit.config(), 0..6)
+        .normalised(model.config(), 0..6)
         .unwrap();
-    let recipe = Recipe::new(6).with_noise(Noise::Uniform {
+    let noise = Noise::Uniform {
         range: 0.02,
         seed: 7,
-    });
-    let quantized = vit.quantize(&recipe, &calibration).unwrap();
+    };
+    let plan = LayerPlan::new(6).with(Quantizer::default(), noise);
+    let quantized = quantize(&model, &plan, &calibration).unwrap();
     let mut expected = vec![0.0; 60];
     quantized
         .forward(
             &images,
-            &mut expected,
+            &mut Output::logits(&mut expected),
             &mut Workspace::serial(&quantized, 6),
         )
         .unwrap();
 
-    let run = |vit: &Vit, batch: usize| {
-        let mut logits = vec![0.0; 60];
-        let mut workspace = Workspace::new(vit, batch);
-        for (images, logits) in images
-            .chunks(batch * 784)
-            .zip(logits.chunks_mut(batch * 10))
-        {
-            vit.forward(images, logits, &mut workspace).unwrap();
-        }
-        logits
-    };
     for threads in [1, 2, 5] {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -106,110 +126,214 @@ fn logits_do_not_depend_on_threads_batches_or_instruction_set() {
             .unwrap();
         for batch in [1, 4, 6] {
             assert_eq!(
-                pool.install(|| run(&quantized, batch)),
+                pool.install(|| logits_of(&quantized, &images, batch)),
                 expected,
                 "{threads} threads, batches of {batch}"
             );
         }
     }
-    let scalar = vit.quantize(&recipe.on(Isa::Scalar), &calibration).unwrap();
-    assert_eq!(run(&scalar, 6), expected, "scalar");
+    let scalar = quantize(&model, &plan.on(Isa::Scalar), &calibration).unwrap();
+    assert_eq!(logits_of(&scalar, &images, 6), expected, "scalar");
 }
 
 #[test]
 fn calibration_keeps_the_same_rows_in_every_run() {
-    let vit = float();
-    let images = embedded::calibration()
-        .unwrap()
-        .normalised(vit.config(), 0..20)
-        .unwrap();
-    let [once, again] = [(); 2].map(|()| Calibration::collect(&vit, &images, 100).unwrap());
-    for (layer, linear) in vit.linears().enumerate() {
-        let expected_rows = if vit.layer_name(layer) == "head" {
-            20
-        } else {
-            100
-        };
-        assert_eq!(
-            once.rows(layer).len(),
-            expected_rows * linear.in_features(),
-            "{}",
-            vit.layer_name(layer)
-        );
-        assert_eq!(once.rows(layer), again.rows(layer));
+    let model = float();
+    let [once, again] = [(); 2].map(|()| calibrated(&model, 20, 100));
+    for (at, layer) in model.layers().iter().enumerate() {
+        let rows = if layer.name == "head" { 20 } else { 100 };
+        let expected = rows * layer.linear.in_features();
+        assert_eq!(once.rows(at).len(), expected, "{}", layer.name);
+        assert_eq!(once.rows(at), again.rows(at));
     }
     assert!(once.rows(26).is_empty());
 }
 
 #[test]
-fn every_layer_is_quantized() {
-    let vit = float();
-    let quantized = vit.quantize(&Recipe::new(4), &calibration(&vit)).unwrap();
-    assert_eq!(quantized.linears().count(), 1 + 4 * 6 + 1);
-    assert!(
-        quantized
-            .linears()
-            .all(|layer| matches!(layer, Linear::Quantized(_)))
+fn layers_are_quantized_as_the_plan_says() {
+    let model = float();
+    let plan = |name: &str| match name {
+        "head" => LayerPlan::new(8).with_choice(Choice::Float),
+        "blocks.0.mlp.fc1" => LayerPlan::auto(6, 5),
+        _ => LayerPlan::new(4),
+    };
+    let heard = Mutex::new(Vec::new());
+    let progress = |report: &LayerReport| heard.lock().unwrap().push(report.name.clone());
+    let (quantized, reports) = model
+        .quantize(&plan, &calibration(&model), &progress)
+        .unwrap();
+    assert_eq!(quantized.layers().len(), 1 + 4 * 6 + 1);
+    assert_eq!(quantized.reports(), reports);
+    assert!(quantized.is_quantized() && !model.is_quantized());
+    for (layer, report) in quantized.layers().iter().zip(&reports) {
+        assert_eq!(layer.name, report.name);
+        let (bits, auto) = match &*layer.name {
+            "head" => (32, false),
+            "blocks.0.mlp.fc1" => (6, true),
+            _ => (4, false),
+        };
+        assert_eq!((report.weight_bits, report.auto), (bits, auto));
+        assert_eq!(report.before.is_some(), auto);
+        assert_eq!(report.after.is_some(), bits < 32);
+        let is_float = matches!(layer.linear, Linear::Float(_));
+        assert_eq!(is_float, bits == 32, "{}", layer.name);
+    }
+    let mut heard = heard.into_inner().unwrap();
+    let mut names: Vec<&str> = reports.iter().map(|report| &*report.name).collect();
+    heard.sort();
+    names.sort();
+    assert_eq!(heard, names);
+    let json = serde_json::to_string(&reports).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Vec<LayerReport>>(&json).unwrap(),
+        reports
     );
 }
 
 #[test]
+fn a_stored_model_gives_the_same_bits() {
+    let model = float();
+    let plan = |name: &str| match name {
+        "blocks.2.attn.proj" => LayerPlan::new(8).with_choice(Choice::Float),
+        "blocks.3.mlp.fc2" => LayerPlan::auto(8, 1),
+        _ => LayerPlan::new(6),
+    };
+    let (quantized, _) = model
+        .quantize(&plan, &calibration(&model), &|_| ())
+        .unwrap();
+    let bytes = quantized.to_bytes().unwrap();
+    let same = (0..4).all(|_| bytes == quantized.to_bytes().unwrap());
+    assert!(same, "the same bytes each time");
+    let loaded = Model::from_safetensors(&bytes).unwrap();
+    assert_eq!(loaded.config(), quantized.config());
+    assert_eq!(loaded.reports(), quantized.reports());
+    let images = embedded::test()
+        .unwrap()
+        .normalised(model.config(), 0..20)
+        .unwrap();
+    let expected = logits_of(&quantized, &images, 7);
+    assert_eq!(logits_of(&loaded, &images, 7), expected);
+    assert!(loaded.to_bytes().unwrap() == bytes);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("digits.safetensors");
+    std::fs::write(&path, &bytes).unwrap();
+    let options = OpenOptions {
+        isa: Some(Isa::Scalar),
+        ..OpenOptions::default()
+    };
+    let scalar = Model::open(&path, &options).unwrap();
+    assert_eq!(logits_of(&scalar, &images, 7), expected);
+    for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let error = Model::open(&path, &options).err().unwrap().to_string();
+        assert!(error.contains("digits.safetensors: expected"), "{error}");
+        assert_eq!(error.lines().count(), 1);
+    }
+}
+
+#[test]
+fn features_are_what_the_head_sees() {
+    let model = float();
+    let images = embedded::test()
+        .unwrap()
+        .normalised(model.config(), 0..3)
+        .unwrap();
+    let (mut features, mut logits) = (vec![0.0; 3 * 64], vec![0.0; 30]);
+    let mut seen = Vec::new();
+    let mut output = Output {
+        features: &mut features,
+        logits: &mut logits,
+    };
+    let mut workspace = Workspace::new(&model, 3);
+    model
+        .forward_observed(&images, &mut output, &mut workspace, &mut |observed| {
+            seen.push((
+                observed.layer,
+                observed.input.to_vec(),
+                observed.output.to_vec(),
+            ));
+        })
+        .unwrap();
+    assert!(seen.iter().map(|seen| seen.0).eq(0..26));
+    let (_, input, output) = seen.pop().unwrap();
+    assert_eq!((input, output), (features.clone(), logits));
+    let mut alone = vec![0.0; 3 * 64];
+    let mut output = Output::features(&mut alone);
+    model.forward(&images, &mut output, &mut workspace).unwrap();
+    assert_eq!(alone, features);
+}
+
+#[test]
 fn wrong_uses_are_errors() {
-    let vit = float();
-    let calibration = calibration(&vit);
-    let quantized = vit.quantize(&Recipe::new(8), &calibration).unwrap();
-    let again = quantized.quantize(&Recipe::new(8), &calibration);
+    let model = float();
+    let calibration = calibration(&model);
+    let quantized = quantize(&model, &LayerPlan::new(8), &calibration).unwrap();
+    let again = quantize(&quantized, &LayerPlan::new(8), &calibration);
     assert!(matches!(again, Err(Error::AlreadyQuantized { .. })));
     for bits in [0, 1, 9, u32::MAX] {
-        let error = vit
-            .quantize(&Recipe::new(bits), &calibration)
-            .err()
-            .unwrap();
+        let error = quantize(&model, &LayerPlan::new(bits), &calibration);
+        let error = error.err().unwrap();
         assert!(matches!(error, Error::Layer { .. }), "{error}");
     }
-    let none = Calibration::collect(&vit, &[], 100);
-    assert!(matches!(none, Err(Error::Size { .. })));
+    let none = Calibration::new(&model, 0, 0);
+    assert!(matches!(none, Err(Error::Layer { .. })));
+    let mut empty = Calibration::new(&model, 1, 0).unwrap();
     assert!(matches!(
-        Calibration::collect(&vit, &[0.0; 785], 100),
+        quantize(&model, &LayerPlan::new(8), &empty),
+        Err(Error::Layer { .. })
+    ));
+    let mut workspace = Workspace::new(&model, 1);
+    assert!(matches!(
+        empty.observe(&model, &[0.0; 785], &mut workspace),
         Err(Error::Size { .. })
     ));
-    let no_rows = Calibration::collect(&vit, &[0.0; 784], 0).unwrap();
     assert!(matches!(
-        vit.quantize(&Recipe::new(8), &no_rows),
+        empty.observe(&model, &[f32::NAN; 784], &mut workspace),
         Err(Error::Layer { .. })
     ));
 
     let mut workspace = Workspace::new(&quantized, 1);
-    for (pixels, logits) in [(783, 10), (784, 9), (0, 10), (2 * 784, 20)] {
-        let result = quantized.forward(&vec![0.0; pixels], &mut vec![0.0; logits], &mut workspace);
-        assert!(
-            matches!(result, Err(Error::Size { .. })),
-            "{pixels} pixels, {logits} logits"
-        );
+    for (pixels, features, logits) in [
+        (783, 64, 10),
+        (784, 64, 9),
+        (784, 63, 10),
+        (0, 64, 10),
+        (2 * 784, 128, 20),
+    ] {
+        let (mut features, mut logits) = (vec![0.0; features], vec![0.0; logits]);
+        let mut output = Output {
+            features: &mut features,
+            logits: &mut logits,
+        };
+        let result = quantized.forward(&vec![0.0; pixels], &mut output, &mut workspace);
+        assert!(matches!(result, Err(Error::Size { .. })), "{pixels} pixels");
     }
-    quantized.forward(&[], &mut [], &mut workspace).unwrap();
+    let mut none = Output::logits(&mut []);
+    quantized.forward(&[], &mut none, &mut workspace).unwrap();
     // The float model needs no scratch, so its workspace has none for quantized layers.
-    let result = quantized.forward(&[0.0; 784], &mut [0.0; 10], &mut Workspace::new(&vit, 1));
+    let mut workspace = Workspace::new(&model, 1);
+    let result = quantized.forward(&[0.0; 784], &mut none, &mut workspace);
     assert!(matches!(result, Err(Error::Layer { .. })));
     let images = embedded::test().unwrap();
     assert!(matches!(
-        images.normalised(vit.config(), 499..501),
+        images.normalised(model.config(), 499..501),
         Err(Error::Size { .. })
     ));
     assert!(
         images
-            .normalised(vit.config(), 500..500)
+            .normalised(model.config(), 500..500)
             .unwrap()
             .is_empty()
     );
-    assert!(vit.config().normalise(&[0; 785]).is_err());
+    assert!(model.config().normalise(&[0; 785]).is_err());
 }
 
 /// A model may be shared between threads.
 #[test]
 fn models_are_send_and_sync() {
     fn check<T: Send + Sync>() {}
-    check::<Vit>();
+    check::<Model>();
     check::<Calibration>();
     check::<Workspace>();
     check::<Error>();

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{Options, Subject};
-use crate::{Error, Images, Recipe, Vit, Workspace};
+use crate::{Error, Images, LayerPlan, Model, Output, Workspace};
 
 /// Bits of weights and activations that are tried.
 const BITS: [u32; 3] = [8, 6, 4];
@@ -64,7 +64,6 @@ impl Subject<'_> {
         for bits in BITS {
             for (quantizer, form) in self.options.quantizers() {
                 let name = format!("W{bits}A{bits}");
-                let recipe = Recipe::new(bits).with_quantizer(form);
                 let score = |noise: Noise| {
                     let how = if noise == Noise::None {
                         ""
@@ -73,8 +72,8 @@ impl Subject<'_> {
                     };
                     let message = format!("judging {name}, {quantizer}{how}");
                     self.progress.set_message(message);
-                    let recipe = recipe.clone().with_noise(noise);
-                    let quantized = self.float.quantize(&recipe, self.calibration)?;
+                    let plan = LayerPlan::new(bits).with(form, noise);
+                    let quantized = self.quantize(&plan)?;
                     let score = judge.score(&logits(&quantized, &inputs)?);
                     self.progress.inc(1);
                     Ok(score)
@@ -96,14 +95,14 @@ impl Subject<'_> {
 }
 
 /// Logits `[n, classes]` of normalised images, on all threads.
-fn logits(vit: &Vit, images: &[f32]) -> Result<Vec<f32>, Error> {
-    let (pixels, classes) = (vit.config().pixels(), vit.config().classes);
+fn logits(model: &Model, images: &[f32]) -> Result<Vec<f32>, Error> {
+    let (pixels, classes) = (model.config().pixels(), model.config().classes);
     let mut logits = vec![0.0; images.len() / pixels * classes];
     let images = images.par_chunks(BATCH * pixels);
     let batches = images.zip(logits.par_chunks_mut(BATCH * classes));
     batches.try_for_each_init(
-        || Workspace::serial(vit, BATCH),
-        |workspace, (images, logits)| vit.forward(images, logits, workspace),
+        || Workspace::serial(model, BATCH),
+        |workspace, (images, logits)| model.forward(images, &mut Output::logits(logits), workspace),
     )?;
     Ok(logits)
 }

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use noisyquant::{Isa, Noise};
+use noisyquant::{Isa, Noise, Quantizer};
 use serde::Serialize;
 
-use super::{
-    Subject,
-    overhead::OverheadRow,
-    timing::{Times, on_one_thread},
+use super::{Subject, overhead::OverheadRow};
+use crate::{
+    Error, LayerPlan, Model, Output, Workspace, float_kernel,
+    timing::{Times, on_threads},
 };
-use crate::{Error, Recipe, Vit, Workspace, float_kernel};
 
 /// Steps of the progress bar for each instruction set.
 pub(super) const STEPS_PER_ISA: usize = 1;
@@ -59,14 +58,15 @@ impl Subject<'_> {
             self.progress
                 .set_message(format!("timing single images on {isa}"));
             let models = self.models(isa)?;
-            let times = on_one_thread(|| {
-                let models: Vec<&Vit> = std::iter::once(self.float).chain(&models).collect();
+            let times = on_threads(1, || {
+                let models: Vec<&Model> = std::iter::once(self.float).chain(&models).collect();
                 // One workspace for all: where buffers lie in memory can matter more than the
                 // noise.
                 let mut workspace = Workspace::shared(&models, 1, 1);
                 let mut logits = vec![0.0; self.float.config().classes];
                 Times::measure(models.len(), self.options.rounds, LIMIT, |which| {
-                    models[which].forward(image, &mut logits, &mut workspace)
+                    let mut output = Output::logits(&mut logits);
+                    models[which].forward(image, &mut output, &mut workspace)
                 })
             })?;
             float_us = float_us.min(times.microseconds(0));
@@ -100,7 +100,7 @@ impl Subject<'_> {
     }
 
     /// W8A8 plain, noisy and plain again, then the same of W6A6.
-    fn models(&self, isa: Isa) -> Result<Vec<Vit>, Error> {
+    fn models(&self, isa: Isa) -> Result<Vec<Model>, Error> {
         let noise = Noise::Uniform {
             range: NOISE_RANGE,
             seed: self.options.seed,
@@ -108,8 +108,10 @@ impl Subject<'_> {
         let mut models = Vec::new();
         for bits in [8, 6] {
             for noise in [Noise::None, noise.clone(), Noise::None] {
-                let recipe = Recipe::new(bits).on(isa).with_noise(noise);
-                models.push(self.float.quantize(&recipe, self.calibration)?);
+                let plan = LayerPlan::new(bits)
+                    .with(Quantizer::default(), noise)
+                    .on(isa);
+                models.push(self.quantize(&plan)?);
             }
         }
         Ok(models)

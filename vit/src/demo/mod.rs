@@ -5,9 +5,7 @@ mod accuracy;
 mod latency;
 mod options;
 mod overhead;
-mod table;
 mod text;
-mod timing;
 
 use std::time::Instant;
 
@@ -15,7 +13,7 @@ use indicatif::ProgressBar;
 use noisyquant::{Isa, QuantLinear, Quantizer, Range};
 use serde::Serialize;
 
-use crate::{Calibration, Config, Error, Vit, embedded};
+use crate::{Calibration, Error, LayerPlan, Model, Workspace, embedded};
 
 pub use accuracy::{AccuracyRow, Score};
 pub use latency::{Latency, LatencyRow};
@@ -50,7 +48,7 @@ pub struct Report {
 ///
 /// # Errors
 ///
-/// As [`Vit::quantize`] and [`Vit::forward`]; [`Error::Size`] if `options` asks for no images;
+/// As [`Model::quantize`] and [`Model::forward`]; [`Error::Size`] if `options` asks for no images;
 /// [`Error::Threads`] if no thread can be started.
 pub fn run(options: &Options, progress: &ProgressBar) -> Result<Report, Error> {
     let started = Instant::now();
@@ -59,11 +57,13 @@ pub fn run(options: &Options, progress: &ProgressBar) -> Result<Report, Error> {
     progress.set_length((1 + accuracy::steps(options) + timings * isas.len()) as u64);
 
     progress.set_message("running the calibration images through the float model");
-    let float = Vit::from_safetensors(embedded::WEIGHTS)?;
+    let float = Model::from_safetensors(embedded::WEIGHTS)?;
     let config = float.config();
     let images = embedded::calibration()?;
     let inputs = images.normalised(config, 0..images.len())?;
-    let calibration = Calibration::collect(&float, &inputs, CALIBRATION_ROWS)?;
+    let mut calibration = Calibration::new(&float, CALIBRATION_ROWS, 0)?;
+    let mut workspace = Workspace::new(&float, images.len());
+    calibration.observe(&float, &inputs, &mut workspace)?;
     progress.inc(1);
 
     let subject = Subject {
@@ -80,7 +80,7 @@ pub fn run(options: &Options, progress: &ProgressBar) -> Result<Report, Error> {
     progress.finish_and_clear();
 
     Ok(Report {
-        model: describe(config),
+        model: format!("handwritten digits, {config}"),
         ranges: options.range.to_string(),
         test_images: test.len(),
         calibration_images: images.len(),
@@ -89,14 +89,6 @@ pub fn run(options: &Options, progress: &ProgressBar) -> Result<Report, Error> {
         overhead,
         seconds: started.elapsed().as_secs_f64(),
     })
-}
-
-fn describe(config: &Config) -> String {
-    let (size, patch) = (config.image_size, config.patch_size);
-    format!(
-        "handwritten digits, {size}×{size} pixels, patches of {patch}×{patch}, {} blocks, width {}, {} heads",
-        config.depth, config.width, config.heads
-    )
 }
 
 /// Whether layers can be built for `isa`; that the CPU has it is not enough.
@@ -111,8 +103,18 @@ fn has_kernels(isa: Isa) -> bool {
 
 /// What every measurement works on.
 struct Subject<'a> {
-    float: &'a Vit,
+    float: &'a Model,
     calibration: &'a Calibration,
     options: &'a Options,
     progress: &'a ProgressBar,
+}
+
+impl Subject<'_> {
+    /// The model with every layer quantized in the same way.
+    fn quantize(&self, plan: &LayerPlan) -> Result<Model, Error> {
+        let quantized = self
+            .float
+            .quantize(&|_| plan.clone(), self.calibration, &|_| ());
+        quantized.map(|(model, _)| model)
+    }
 }

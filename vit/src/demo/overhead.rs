@@ -5,11 +5,11 @@ use std::time::Duration;
 use noisyquant::{Isa, Noise, QuantLinear, Quantizer, Range, Scratch};
 use serde::Serialize;
 
-use super::{
-    Subject,
-    timing::{Times, on_one_thread},
+use super::Subject;
+use crate::{
+    Error,
+    timing::{Times, on_threads},
 };
-use crate::Error;
 
 /// Steps of the progress bar for each instruction set.
 pub(super) const STEPS_PER_ISA: usize = 1;
@@ -63,7 +63,7 @@ impl Subject<'_> {
                     layers.push(layer.map_err(layer_error)?);
                 }
             }
-            let times = on_one_thread(|| {
+            let times = on_threads(1, || {
                 let scratch = layers
                     .iter()
                     .map(|layer| layer.scratch_bytes(rows, 1))

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{AccuracyRow, LatencyRow, OverheadRow, Report, Score, table::Table};
+use super::{AccuracyRow, LatencyRow, OverheadRow, Report, Score};
+use crate::table::Table;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

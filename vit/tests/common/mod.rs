@@ -1,5 +1,8 @@
 //! A safetensors file taken apart, so that tests can spoil it and put it together again.
 
+// Each test uses some of this.
+#![allow(dead_code)]
+
 use std::collections::{BTreeMap, HashMap};
 
 use noisyquant_vit::embedded;
@@ -23,7 +26,11 @@ pub struct File {
 impl File {
     /// The embedded model.
     pub fn embedded() -> Self {
-        let bytes = embedded::WEIGHTS;
+        Self::parse(embedded::WEIGHTS)
+    }
+
+    /// Any file.
+    pub fn parse(bytes: &[u8]) -> Self {
         let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
         let store = |view: TensorView<'_>| Stored {
             dtype: view.dtype(),
@@ -36,7 +43,7 @@ impl File {
                 .into_iter()
                 .map(|(name, view)| (name, store(view)))
                 .collect(),
-            metadata: header.metadata().clone().unwrap(),
+            metadata: header.metadata().clone().unwrap_or_default(),
         }
     }
 
@@ -53,6 +60,24 @@ impl File {
 
     /// Tensor `name`, to be changed.
     pub fn tensor(&mut self, name: &str) -> &mut Stored {
-        self.tensors.get_mut(name).unwrap()
+        self.tensors
+            .get_mut(name)
+            .unwrap_or_else(|| panic!("no tensor {name}"))
+    }
+}
+
+impl Stored {
+    /// Exchange the rows and columns of a square matrix.
+    pub fn transpose(&mut self) {
+        let [rows, columns] = self.shape[..] else {
+            panic!("expected a matrix")
+        };
+        assert_eq!(rows, columns, "another shape would not load at all");
+        let size = self.data.len() / (rows * columns);
+        let numbers = self.data.clone();
+        for (at, to) in self.data.chunks_exact_mut(size).enumerate() {
+            let from = at % rows * columns + at / rows;
+            to.copy_from_slice(&numbers[size * from..size * (from + 1)]);
+        }
     }
 }

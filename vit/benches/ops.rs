@@ -1,0 +1,111 @@
+//! `cargo bench -p noisyquant-vit --bench ops`: the f32 steps between the linear layers, at the
+//! sizes of a ViT-S/14 on a 224 × 224 image (one call each; a forward pass makes 12 or 24) and of
+//! the first stage of a Swin-T, on one thread and on all.
+
+use std::time::Duration;
+
+use criterion::{
+    BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
+};
+
+#[allow(dead_code, unused_imports)]
+#[path = "../src/attention/mod.rs"]
+mod attention;
+#[allow(dead_code, unused_imports)]
+#[path = "../src/ops.rs"]
+mod ops;
+
+use attention::{AttentionScratch, Bias, Heads};
+use ops::LayerNorm;
+
+const TOKENS: usize = 257;
+const WIDTH: usize = 384;
+const MLP_WIDTH: usize = 1536;
+
+fn numbers(count: usize) -> Vec<f32> {
+    (0..count)
+        .map(|i| (i * 2_654_435_761 % 1000) as f32 / 250.0 - 2.0)
+        .collect()
+}
+
+/// Time `step` inside a pool of one thread and in one of all.
+fn on_pools(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut step: impl FnMut() + Send) {
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    for threads in [1, all] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.expect("a pool");
+        let step = &mut step;
+        group.bench_function(format!("{name}/{threads}"), |bencher| {
+            pool.install(|| bencher.iter(&mut *step));
+        });
+    }
+}
+
+fn attention(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let vit = Heads {
+        tokens: TOKENS,
+        width: WIDTH,
+        heads: 6,
+    };
+    let swin = Heads {
+        tokens: 49,
+        width: 96,
+        heads: 3,
+    };
+    let windows = 64;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut scratch = AttentionScratch::new([vit, swin], threads);
+    let qkv = numbers(TOKENS * 3 * WIDTH);
+    let mut mixed = vec![0.0; TOKENS * WIDTH];
+    on_pools(group, "attention/vit-s", || {
+        vit.attend(&qkv, None, &mut mixed, &mut scratch)
+    });
+    let qkv = numbers(windows * 49 * 3 * 96);
+    let mut mixed = vec![0.0; windows * 49 * 96];
+    let (per_head, mask) = (numbers(3 * 49 * 49), numbers(windows * 49 * 49));
+    on_pools(group, "attention/swin-t-plain", || {
+        swin.attend(&qkv, None, &mut mixed, &mut scratch)
+    });
+    for (name, mask) in [("swin-t", None), ("swin-t-shifted", Some(&mask[..]))] {
+        let bias = Some(Bias {
+            per_head: &per_head,
+            mask,
+        });
+        on_pools(group, &format!("attention/{name}"), || {
+            swin.attend(&qkv, bias, &mut mixed, &mut scratch)
+        });
+    }
+}
+
+fn elementwise(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let norm = LayerNorm {
+        weight: numbers(WIDTH),
+        bias: numbers(WIDTH),
+        eps: 1e-6,
+    };
+    // Adding zeros, the numbers stay what they are from call to call; GELU is as fast on any.
+    let update = vec![0.0; TOKENS * WIDTH];
+    let mut x = numbers(TOKENS * WIDTH);
+    let mut y = x.clone();
+    on_pools(group, "layer_norm", || norm.apply(&x, &mut y));
+    on_pools(group, "add", || ops::add(&mut x, &update));
+    on_pools(group, "add+layer_norm", || {
+        norm.add_apply(&mut x, &update, &mut y)
+    });
+    let mut hidden = numbers(TOKENS * MLP_WIDTH);
+    on_pools(group, "gelu", || ops::gelu(&mut hidden));
+}
+
+fn all(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("ops");
+    group
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800))
+        .sample_size(20);
+    attention(&mut group);
+    elementwise(&mut group);
+    group.finish();
+}
+
+criterion_group!(benches, all);
+criterion_main!(benches);

@@ -1,0 +1,101 @@
+//! The `noisyquant` command: one module for each subcommand.
+
+mod bench;
+mod compare;
+mod eval;
+mod folder;
+mod inspect;
+mod model;
+mod output;
+mod overrides;
+mod plan;
+mod print;
+mod progress;
+mod quantize;
+mod report;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::demo;
+
+/// Whatever stops a command: shown as one line.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Vision transformers on int8 and int6 kernels, with NoisyQuant's noise built in.
+///
+/// Takes a ViT, DeiT, DINOv2 or Swin checkpoint of timm or Hugging Face and a folder of images; makes
+/// an int8 or int6 model of it, and says what that gains and costs.
+#[derive(Parser)]
+#[command(
+    name = "noisyquant",
+    version,
+    after_help = "\
+Examples:
+  noisyquant demo
+  noisyquant inspect model.safetensors
+  noisyquant quantize checkpoint/ --images photos/ -o int8.safetensors
+  noisyquant compare checkpoint/ int8.safetensors --images other-photos/
+  noisyquant report checkpoint/ int8.safetensors --images other-photos/ -o report.html
+
+Exit status: 0 done, 1 failed with one line on stderr, 2 wrong usage."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Quantize the embedded digit classifier; measure accuracy, latency and overhead of the noise
+    ///
+    /// The model, 500 test images and 64 calibration images are part of the program. Every figure
+    /// is computed in the run, which takes less than a minute. A progress bar is shown on stderr if
+    /// that is a terminal.
+    Demo {
+        /// Print the figures as JSON instead of tables
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        options: demo::Options,
+    },
+    Inspect(inspect::Arguments),
+    Quantize(quantize::Arguments),
+    Run(run::Arguments),
+    Eval(eval::Arguments),
+    Compare(compare::Arguments),
+    Bench(bench::Arguments),
+    Report(report::Arguments),
+}
+
+/// Run the command that the program's arguments ask for.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Demo { json, options } => run_demo(&options, json),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, whatever a library put into its message.
+            let text = error.to_string();
+            let lines: Vec<&str> = text.lines().map(str::trim).collect();
+            eprintln!("error: {}", lines.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_demo(options: &demo::Options, json: bool) -> Result<(), Failure> {
+    let bar = progress::bar(0, "");
+    let report = demo::run(options, &bar)?;
+    print::result(json, &report, &report)
+}

@@ -1,0 +1,52 @@
+//! Opening models for commands.
+
+use std::path::Path;
+
+use super::{Failure, overrides::OverrideFlags};
+use crate::{Model, OpenOptions};
+
+/// The float model at `path`.
+pub(super) fn float(path: &Path, overrides: &OverrideFlags) -> Result<Model, Failure> {
+    let model = Model::open(path, &overrides.options())?;
+    match model.is_quantized() {
+        false => Ok(model),
+        true => Err(format!(
+            "{}: expected a float checkpoint, got a quantized model",
+            path.display()
+        )
+        .into()),
+    }
+}
+
+/// The quantized model at `path`.
+pub(super) fn quantized(path: &Path, options: &OpenOptions) -> Result<Model, Failure> {
+    let model = Model::open(path, options)?;
+    match model.is_quantized() {
+        true => Ok(model),
+        false => Err(format!(
+            "{}: expected a quantized model, got a float checkpoint",
+            path.display()
+        )
+        .into()),
+    }
+}
+
+/// A failure if the model cannot say what is in an image.
+pub(super) fn require_head(model: &Model, path: &Path) -> Result<(), Failure> {
+    match model.config().classes {
+        0 => Err(format!(
+            "{}: expected a model with a head, got one of features only",
+            path.display()
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// What class `class` is called.
+pub(super) fn label(model: &Model, class: usize) -> String {
+    match model.config().labels.get(class) {
+        Some(label) => label.clone(),
+        None => format!("class {class}"),
+    }
+}

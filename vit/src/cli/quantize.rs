@@ -1,0 +1,156 @@
+//! `noisyquant quantize`: from a checkpoint to a file of integer layers.
+
+use std::{collections::HashMap, fmt, path::PathBuf, time::Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    Failure, folder, model,
+    output::OutputFile,
+    overrides::OverrideFlags,
+    plan::{self, PlanFlags},
+    print, progress,
+};
+use crate::{Calibration, LayerReport, Model, Workspace, table::Table, words};
+
+/// Images that run at once while their activations are sampled.
+const BATCH: usize = 8;
+
+/// Make an integer model of a checkpoint, calibrated on a folder of images
+#[derive(Args)]
+#[command(after_help = "\
+Settings for some layers stand in a TOML file. `name` is a layer's name as `inspect` shows it, or a pattern \
+with * and ?; where several match, later ones win over earlier ones:
+
+  [[layer]]
+  name = \"blocks.*.mlp.fc2\"
+  activation-bits = 8
+  bias = \"noise\"           # none, noise, shift, shift+scale, auto
+  quantizer = \"mse\"        # minmax, percentile, mse, easyquant, twin
+
+  [[layer]]
+  name = \"head\"
+  float = true             # stays in f32; also: weight-bits, seed
+
+Examples:
+  noisyquant quantize checkpoint/ --images photos/ -o int8.safetensors
+  noisyquant quantize checkpoint/ --images photos/ --weight-bits 6 --activation-bits 6 -o int6.safetensors
+  noisyquant quantize checkpoint/ --images photos/ --quantizer minmax --bias noise -o paper.safetensors
+  noisyquant quantize checkpoint/ --images photos/ --layers layers.toml -o mixed.safetensors")]
+pub(super) struct Arguments {
+    /// The float checkpoint: a safetensors file, an index of shards, or a folder
+    checkpoint: PathBuf,
+    /// A folder with images like those that the model is for; a few dozen do
+    #[arg(long, value_name = "DIR")]
+    images: PathBuf,
+    /// The file to write: quantized layers and all else that the model needs
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Rows of activations kept of each layer
+    #[arg(long, value_name = "COUNT", default_value_t = 2048)]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..))]
+    rows: u32,
+    #[command(flatten)]
+    plan: PlanFlags,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    overrides: OverrideFlags,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    output: String,
+    bytes: usize,
+    images: usize,
+    seconds: f64,
+    layers: Vec<LayerReport>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let started = Instant::now();
+    plan::check_flags(&arguments.plan);
+    let float = model::float(&arguments.checkpoint, &arguments.overrides)?;
+    let names: Vec<&str> = float
+        .layers()
+        .iter()
+        .map(|layer| layer.name.as_str())
+        .collect();
+    let plans = plan::plans(&arguments.plan, &names)?;
+    let plans: HashMap<&str, _> = names.into_iter().zip(plans).collect();
+    let images = folder::images(&arguments.images)?;
+    let output = OutputFile::create(&arguments.output)?;
+
+    let rows = arguments.rows as usize;
+    let calibration = sample(&float, &images, rows, arguments.plan.seed)?;
+    let bar = progress::bar(float.layers().len(), "quantizing layers");
+    let done = |report: &LayerReport| {
+        bar.set_message(format!("quantized {}", report.name));
+        bar.inc(1);
+    };
+    let (quantized, layers) = float.quantize(&|name| plans[name].clone(), &calibration, &done)?;
+    drop(bar);
+    let bytes = quantized.to_bytes()?;
+    output.finish(&bytes)?;
+    let summary = Summary {
+        output: arguments.output.display().to_string(),
+        bytes: bytes.len(),
+        images: images.len(),
+        seconds: started.elapsed().as_secs_f64(),
+        layers,
+    };
+    print::result(arguments.json, &summary, &summary)
+}
+
+/// Activations of every layer on these images.
+pub(super) fn sample(
+    float: &Model,
+    images: &[PathBuf],
+    rows: usize,
+    seed: u64,
+) -> Result<Calibration, Failure> {
+    let mut calibration = Calibration::new(float, rows, seed)?;
+    let mut workspace = Workspace::new(float, BATCH);
+    let bar = progress::bar(images.len(), "running the float model");
+    folder::for_each_batch(images, BATCH, float.config(), &bar, |_, input| {
+        Ok(calibration.observe(float, input, &mut workspace)?)
+    })?;
+    Ok(calibration)
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(&[["layer", "bits", "choice", "error", "worst token"]]);
+        for report in &self.layers {
+            let mut cells = vec![
+                report.name.clone(),
+                words::bits(report),
+                words::choice(report),
+            ];
+            if let Some(after) = &report.after {
+                cells.push(match &report.before {
+                    Some(before) if before.mse > 0.0 => {
+                        format!("{:.2} × plain", after.mse / before.mse)
+                    }
+                    _ => format!("{:.2e}", after.mse),
+                });
+                cells.push(format!("{:.1} %", 100.0 * after.worst_token));
+            }
+            table.push(cells);
+        }
+        writeln!(f, "{table}")?;
+        writeln!(
+            f,
+            "error: mean squared error of the layer's output, as a multiple of that of a plain symmetric min-max\n\
+             layer where it was chosen automatically; worst token: the largest relative error of a row.\n"
+        )?;
+        let megabytes = self.bytes as f64 / 1e6;
+        writeln!(
+            f,
+            "{}: {megabytes:.1} MB, from {} images in {:.0} s",
+            self.output, self.images, self.seconds
+        )
+    }
+}

@@ -1,0 +1,120 @@
+//! `noisyquant run`: what is in an image.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Failure, folder, model, overrides::OverrideFlags, print};
+use crate::{Model, Output, Workspace};
+
+/// The likeliest classes of images, or their features if the model has no head
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  noisyquant run int8.safetensors cat.jpg dog.png
+  noisyquant run checkpoint/ cat.jpg --top 3 --json")]
+pub(super) struct Arguments {
+    /// A checkpoint or quantized model
+    model: PathBuf,
+    /// Image files
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    /// How many classes to name
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    top: u16,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    overrides: OverrideFlags,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    image: String,
+    /// The likeliest first; none without a head.
+    top: Vec<Class>,
+    features: Vec<f32>,
+}
+
+#[derive(Serialize)]
+struct Class {
+    class: usize,
+    label: String,
+    probability: f64,
+    logit: f32,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let model = Model::open(&arguments.model, &arguments.overrides.options())?;
+    let config = model.config();
+    let mut workspace = Workspace::new(&model, 1);
+    let mut answers = Vec::new();
+    // All are read before any is printed: an unreadable one must not be found halfway.
+    for path in &arguments.images {
+        let input = folder::load(&[path], config)?;
+        let mut features = vec![0.0; config.features()];
+        let mut logits = vec![0.0; config.classes];
+        let mut output = Output {
+            features: &mut features,
+            logits: &mut logits,
+        };
+        model.forward(&input, &mut output, &mut workspace)?;
+        answers.push(Answer {
+            image: path.display().to_string(),
+            top: top(&model, &logits, arguments.top.into()),
+            features,
+        });
+    }
+    print::result(arguments.json, &answers, &text(&answers))
+}
+
+/// The `count` likeliest classes.
+fn top(model: &Model, logits: &[f32], count: usize) -> Vec<Class> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let power = |logit: f32| f64::from(logit - most).exp();
+    let sum: f64 = logits.iter().copied().map(power).sum();
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    let class = |class: usize| Class {
+        class,
+        label: model::label(model, class),
+        probability: power(logits[class]) / sum,
+        logit: logits[class],
+    };
+    order.into_iter().take(count).map(class).collect()
+}
+
+fn text(answers: &[Answer]) -> String {
+    let mut text = String::new();
+    for Answer {
+        image,
+        top,
+        features,
+    } in answers
+    {
+        text += &format!("{image}\n");
+        for Class {
+            label, probability, ..
+        } in top
+        {
+            text += &format!("  {:5.1} %  {label}\n", 100.0 * probability);
+        }
+        if top.is_empty() {
+            let norm = features
+                .iter()
+                .map(|x| f64::from(*x).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            let first: Vec<String> = features.iter().take(4).map(|x| format!("{x:.4}")).collect();
+            let count = features.len();
+            text += &format!(
+                "  {count} features of norm {norm:.3}: {} ...\n",
+                first.join(" ")
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,344 @@
+//! Swin: attention within windows that shift from block to block, over a feature map that halves
+//! its sides from stage to stage.
+
+use super::{
+    NamedTensor, Operation, mean_of_rows, norm_tensors, patches, run::Run, source::Source,
+    windows::Windows,
+};
+use crate::{
+    Config, Error, StageConfig, SwinConfig,
+    attention::{Bias, Heads},
+    ops::{self, LayerNorm},
+    workspace::{Buffers, Sizes},
+};
+
+/// Added to the variance in the norms between stages, which no configuration changes.
+const MERGE_EPS: f32 = 1e-5;
+
+/// Most numbers in the masks of a feature map, which an absurd image size would not fit in memory.
+const MAX_MASK: usize = 1 << 26;
+
+/// What a Swin has beside its linear layers, which are the patch embedding, then of each stage the
+/// reduction (but of the first), and qkv, proj, fc1 and fc2 of each block, then the head.
+pub(crate) struct Swin {
+    patch_norm: LayerNorm,
+    stages: Vec<Stage>,
+    last_norm: LayerNorm,
+}
+
+struct Stage {
+    /// Before the reduction; none in the first stage.
+    merge_norm: Option<LayerNorm>,
+    /// Tokens along a side.
+    side: usize,
+    heads: Heads,
+    mlp_width: usize,
+    /// Of even blocks and of odd ones.
+    windows: [Windows; 2],
+    blocks: Vec<Block>,
+}
+
+struct Block {
+    norm1: LayerNorm,
+    norm2: LayerNorm,
+    /// As stored, `[(2 · window − 1)², heads]`.
+    table: Vec<f32>,
+    /// The same for each pair of tokens, `[heads, tokens, tokens]`.
+    bias: Vec<f32>,
+}
+
+impl Swin {
+    pub(super) fn read(
+        source: &mut Source<'_>,
+        config: &Config,
+        swin: &SwinConfig,
+    ) -> Result<Self, Error> {
+        let (patch, width) = (swin.patch_size, swin.width);
+        source.linear("patch_embed.proj", &[width, config.channels, patch, patch])?;
+        let patch_norm = source.norm("patch_embed.norm", width, MERGE_EPS)?;
+        let mut side = config.grid();
+        let mut stages = Vec::new();
+        for (at, stage) in swin.stages.iter().enumerate() {
+            let width = swin.stage_width(at);
+            let mut merge_norm = None;
+            if at > 0 {
+                side = side.div_ceil(2);
+                let name = format!("layers.{at}.downsample");
+                // Four tokens of half the width.
+                let inputs = 2 * width;
+                merge_norm = Some(source.norm(&format!("{name}.norm"), inputs, MERGE_EPS)?);
+                source.linear_without_bias(&format!("{name}.reduction"), &[width, inputs])?;
+            }
+            stages.push(Stage::read(source, swin, at, stage, side, merge_norm)?);
+        }
+        let last_norm = source.norm("norm", config.features(), swin.layer_norm_eps)?;
+        if config.classes > 0 {
+            source.linear("head", &[config.classes, config.features()])?;
+        }
+        Ok(Self {
+            patch_norm,
+            stages,
+            last_norm,
+        })
+    }
+
+    pub(super) fn tensors(&self) -> Vec<NamedTensor<'_>> {
+        let mut tensors = norm_tensors("patch_embed.norm", &self.patch_norm).to_vec();
+        for (at, stage) in self.stages.iter().enumerate() {
+            if let Some(norm) = &stage.merge_norm {
+                tensors.extend(norm_tensors(&format!("layers.{at}.downsample.norm"), norm));
+            }
+            for (block, parts) in stage.blocks.iter().enumerate() {
+                let name = |part: &str| format!("layers.{at}.blocks.{block}.{part}");
+                tensors.extend(norm_tensors(&name("norm1"), &parts.norm1));
+                tensors.extend(norm_tensors(&name("norm2"), &parts.norm2));
+                let heads = stage.heads.heads;
+                let shape = vec![parts.table.len() / heads, heads];
+                let table = name("attn.relative_position_bias_table");
+                tensors.push((table, shape, &parts.table));
+            }
+        }
+        tensors.extend(norm_tensors("norm", &self.last_norm));
+        tensors
+    }
+
+    /// Sizes of the attention of each stage.
+    pub(super) fn heads(&self) -> impl Iterator<Item = Heads> {
+        self.stages.iter().map(|stage| stage.heads)
+    }
+
+    /// Most rows that a layer sees of one image.
+    pub(super) fn most_rows(&self) -> usize {
+        let rows = self.stages.iter().map(Stage::most_rows);
+        rows.max().unwrap_or(0)
+    }
+
+    pub(super) fn sizes(&self, config: &Config, images: usize) -> Sizes {
+        let most = |numbers: &dyn Fn(&Stage) -> usize| {
+            images * self.stages.iter().map(numbers).max().unwrap_or(0)
+        };
+        let tokens = most(&|stage| stage.side.pow(2) * stage.heads.width);
+        let windows = most(&|stage| stage.most_rows() * stage.heads.width);
+        Sizes {
+            patches: images * config.pixels(),
+            tokens,
+            // Four merged tokens are twice as wide as what becomes of them.
+            normal: most(&|stage| stage.side.pow(2) * 2 * stage.heads.width),
+            windows: windows.max(most(&|stage| stage.side.pow(2) * 2 * stage.heads.width)),
+            qkv: 3 * windows,
+            mixed: windows,
+            hidden: most(&|stage| stage.side.pow(2) * stage.mlp_width),
+            update: windows,
+            features: images * config.features(),
+            head_input: 0,
+            logits: 0,
+        }
+    }
+
+    /// Write `buffers.features`.
+    pub(super) fn forward(
+        &self,
+        config: &Config,
+        images: &[f32],
+        count: usize,
+        buffers: &mut Buffers,
+        run: &mut Run<'_>,
+    ) -> Result<(), Error> {
+        let patch_rows = &mut buffers.patches[..images.len()];
+        patches::cut(config, images, patch_rows);
+        run.lap(Operation::Other);
+        let tokens = count * config.patches() * self.patch_norm.weight.len();
+        let embedded = &mut buffers.update[..tokens];
+        run.linear(patch_rows, embedded)?;
+        self.patch_norm
+            .apply(embedded, &mut buffers.tokens[..tokens]);
+        run.lap(Operation::Norm);
+        let mut side = config.grid();
+        for stage in &self.stages {
+            stage.forward(side, count, buffers, run)?;
+            side = stage.side;
+        }
+        let width = config.features();
+        let tokens = side * side * width;
+        let normal = &mut buffers.normal[..count * tokens];
+        self.last_norm
+            .apply(&buffers.tokens[..count * tokens], normal);
+        let features = buffers.features[..count * width].chunks_exact_mut(width);
+        for (mean, normal) in features.zip(normal.chunks_exact(tokens)) {
+            mean_of_rows(normal, mean);
+        }
+        run.lap(Operation::Norm);
+        Ok(())
+    }
+}
+
+impl Stage {
+    fn read(
+        source: &mut Source<'_>,
+        swin: &SwinConfig,
+        at: usize,
+        config: &StageConfig,
+        side: usize,
+        merge_norm: Option<LayerNorm>,
+    ) -> Result<Self, Error> {
+        let (width, eps) = (swin.stage_width(at), swin.layer_norm_eps);
+        let StageConfig {
+            depth,
+            heads,
+            window,
+            shift,
+            mlp_width,
+        } = *config;
+        if window > side {
+            return Err(Error::Setting {
+                what: format!("window of stage {at}"),
+                expected: format!("at most the {side} tokens along a side of its feature map"),
+                got: window.to_string(),
+            });
+        }
+        if (side * window).pow(2) > MAX_MASK {
+            return Err(Error::Setting {
+                what: "image size".into(),
+                expected: format!("masks of at most {MAX_MASK} numbers in stage {at}"),
+                got: format!("{side}×{side} tokens in windows of {window}×{window}"),
+            });
+        }
+        let mut blocks = Vec::new();
+        for block in 0..depth {
+            let name = |part: &str| format!("layers.{at}.blocks.{block}.{part}");
+            let offsets = (2 * window - 1).pow(2);
+            let table = name("attn.relative_position_bias_table");
+            let table = source.tensor(&table, &[offsets, heads])?;
+            blocks.push(Block {
+                norm1: source.norm(&name("norm1"), width, eps)?,
+                norm2: source.norm(&name("norm2"), width, eps)?,
+                bias: relative_bias(&table, window, heads),
+                table,
+            });
+            source.linear(&name("attn.qkv"), &[3 * width, width])?;
+            source.linear(&name("attn.proj"), &[width, width])?;
+            source.linear(&name("mlp.fc1"), &[mlp_width, width])?;
+            source.linear(&name("mlp.fc2"), &[width, mlp_width])?;
+        }
+        // A single window has nowhere to shift to.
+        let shift = if window < side { shift } else { 0 };
+        Ok(Self {
+            merge_norm,
+            side,
+            heads: Heads {
+                tokens: window * window,
+                width,
+                heads,
+            },
+            mlp_width,
+            windows: [0, shift].map(|shift| Windows::new(side, window, shift, swin.padding)),
+            blocks,
+        })
+    }
+
+    /// Rows of an image's windows, padding included.
+    fn most_rows(&self) -> usize {
+        self.windows[0].rows()
+    }
+
+    /// Run on `buffers.tokens`, whose map has sides of `previous_side`, and leave the result there.
+    fn forward(
+        &self,
+        previous_side: usize,
+        count: usize,
+        buffers: &mut Buffers,
+        run: &mut Run<'_>,
+    ) -> Result<(), Error> {
+        let width = self.heads.width;
+        let map = self.side * self.side * width;
+        if let Some(norm) = &self.merge_norm {
+            let previous = previous_side * previous_side * width / 2;
+            let merged = &mut buffers.windows[..2 * count * map];
+            merge(
+                &buffers.tokens[..count * previous],
+                previous_side,
+                width / 2,
+                merged,
+            );
+            run.lap(Operation::Other);
+            let normal = &mut buffers.normal[..2 * count * map];
+            norm.apply(merged, normal);
+            run.lap(Operation::Norm);
+            run.linear(normal, &mut buffers.tokens[..count * map])?;
+        }
+        let rows = count * self.most_rows();
+        let x = &mut buffers.tokens[..count * map];
+        let normal = &mut buffers.normal[..count * map];
+        let windows = &mut buffers.windows[..rows * width];
+        let qkv = &mut buffers.qkv[..rows * 3 * width];
+        let mixed = &mut buffers.mixed[..rows * width];
+        let update = &mut buffers.update[..rows * width];
+        let hidden = &mut buffers.hidden[..count * map / width * self.mlp_width];
+        for (at, block) in self.blocks.iter().enumerate() {
+            let partition = &self.windows[at % 2];
+            block.norm1.apply(x, normal);
+            run.lap(Operation::Norm);
+            partition.gather(normal, width, windows);
+            run.lap(Operation::Other);
+            run.linear(windows, qkv)?;
+            let bias = Bias {
+                per_head: &block.bias,
+                mask: partition.mask(),
+            };
+            run.attend(self.heads, qkv, Some(bias), mixed);
+            run.linear(mixed, update)?;
+            partition.add_back(update, width, x);
+            run.lap(Operation::Other);
+            block.norm2.apply(x, normal);
+            run.lap(Operation::Norm);
+            run.linear(normal, hidden)?;
+            ops::gelu(hidden);
+            run.lap(Operation::Gelu);
+            let update = &mut update[..count * map];
+            run.linear(hidden, update)?;
+            ops::add(x, update);
+            run.lap(Operation::Norm);
+        }
+        Ok(())
+    }
+}
+
+/// Each 2 × 2 tokens as one of four times the `width`: above left, below left, above right, below
+/// right. Zeros where the map has no token.
+fn merge(maps: &[f32], side: usize, width: usize, merged: &mut [f32]) {
+    let half = side.div_ceil(2);
+    let merged = merged.chunks_exact_mut(half * half * 4 * width);
+    for (map, merged) in maps.chunks_exact(side * side * width).zip(merged) {
+        for (at, token) in merged.chunks_exact_mut(4 * width).enumerate() {
+            let (row, column) = (at / half * 2, at % half * 2);
+            let corners = [(0, 0), (1, 0), (0, 1), (1, 1)];
+            for ((down, right), part) in corners.iter().zip(token.chunks_exact_mut(width)) {
+                let (row, column) = (row + down, column + right);
+                match row < side && column < side {
+                    true => {
+                        let start = (row * side + column) * width;
+                        part.copy_from_slice(&map[start..start + width]);
+                    }
+                    false => part.fill(0.0),
+                }
+            }
+        }
+    }
+}
+
+/// `[heads, tokens, tokens]` out of a table `[(2 · window − 1)², heads]`: the entry of a query and a
+/// key is that of the query's place relative to the key's, rows before columns.
+fn relative_bias(table: &[f32], window: usize, heads: usize) -> Vec<f32> {
+    let tokens = window * window;
+    let offsets = 2 * window - 1;
+    let pair = |head: usize, query: usize, key: usize| {
+        let rows = query / window + window - 1 - key / window;
+        let columns = query % window + window - 1 - key % window;
+        table[(rows * offsets + columns) * heads + head]
+    };
+    let pairs = (0..tokens).flat_map(|query| (0..tokens).map(move |key| (query, key)));
+    (0..heads)
+        .flat_map(|head| pairs.clone().map(move |(query, key)| (head, query, key)))
+        .map(|(head, query, key)| pair(head, query, key))
+        .collect()
+}

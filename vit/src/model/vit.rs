@@ -1,0 +1,293 @@
+//! ViT, DeiT and DINOv2: pre-LN blocks with exact GELU in which all tokens attend to each other.
+
+use super::{
+    NamedTensor, Operation, mean_of_rows, names::Names, norm_tensors, patches, positions, run::Run,
+    source::Source,
+};
+use crate::{
+    Config, Error, Head, VitConfig,
+    attention::Heads,
+    config::position_grid,
+    ops::{self, LayerNorm},
+    workspace::{Buffers, Sizes},
+};
+
+/// What a ViT has beside its linear layers, which are the patch embedding, then qkv, proj, fc1 and
+/// fc2 of each block, then the head or heads.
+pub(crate) struct Vit {
+    config: VitConfig,
+    /// Tokens before the patches, positions added: `[tokens, width]`.
+    prefix: Vec<f32>,
+    /// Positions of the patches: `[patches, width]`.
+    positions: Vec<f32>,
+    /// norm1 and norm2 of each block.
+    norms: Vec<[LayerNorm; 2]>,
+    last_norm: LayerNorm,
+}
+
+impl Vit {
+    pub(super) fn read(
+        source: &mut Source<'_>,
+        config: &Config,
+        vit: &VitConfig,
+    ) -> Result<Self, Error> {
+        let VitConfig {
+            width,
+            mlp_width,
+            layer_norm_eps: eps,
+            ..
+        } = *vit;
+        let (prefix, positions) = match source.names().is_own() {
+            true => (
+                source.tensor("prefix_tokens", &[1, vit.prefix_tokens(), width])?,
+                source.tensor("pos_embed", &[1, config.patches(), width])?,
+            ),
+            false => read_tokens(source, config, vit)?,
+        };
+        let patch = vit.patch_size;
+        source.linear("patch_embed.proj", &[width, config.channels, patch, patch])?;
+        // A file that this crate wrote has the scales in the weights.
+        let scaled = vit.layer_scale && !source.names().is_own();
+        let mut norms = Vec::new();
+        for block in 0..vit.depth {
+            let name = |part: &str| format!("blocks.{block}.{part}");
+            let mut norm = |part| source.norm(&name(part), width, eps);
+            norms.push([norm("norm1")?, norm("norm2")?]);
+            let scale = |part: &str| scaled.then(|| name(part));
+            source.linear(&name("attn.qkv"), &[3 * width, width])?;
+            source.linear_scaled(&name("attn.proj"), &[width, width], scale("ls1.gamma"))?;
+            source.linear(&name("mlp.fc1"), &[mlp_width, width])?;
+            source.linear_scaled(&name("mlp.fc2"), &[width, mlp_width], scale("ls2.gamma"))?;
+        }
+        let last_norm = source.norm("norm", width, eps)?;
+        if config.classes > 0 {
+            let inputs = match vit.head {
+                Head::ClassAndPatchMean => 2 * width,
+                _ => width,
+            };
+            source.linear("head", &[config.classes, inputs])?;
+            if vit.head == Head::ClassAndDistillation {
+                source.linear("head_dist", &[config.classes, inputs])?;
+            }
+        }
+        Ok(Self {
+            config: vit.clone(),
+            prefix,
+            positions,
+            norms,
+            last_norm,
+        })
+    }
+
+    pub(super) fn tensors(&self) -> Vec<NamedTensor<'_>> {
+        let width = self.config.width;
+        let shape = |values: &[f32]| vec![1, values.len() / width, width];
+        let mut tensors = vec![
+            ("prefix_tokens".into(), shape(&self.prefix), &*self.prefix),
+            ("pos_embed".into(), shape(&self.positions), &*self.positions),
+        ];
+        for (block, norms) in self.norms.iter().enumerate() {
+            for (norm, at) in norms.iter().zip(1..) {
+                tensors.extend(norm_tensors(&format!("blocks.{block}.norm{at}"), norm));
+            }
+        }
+        tensors.extend(norm_tensors("norm", &self.last_norm));
+        tensors
+    }
+
+    /// Tokens of an image.
+    pub(super) fn tokens(&self) -> usize {
+        (self.prefix.len() + self.positions.len()) / self.config.width
+    }
+
+    /// Sizes of the attention of each block.
+    pub(super) fn heads(&self) -> Heads {
+        let VitConfig { width, heads, .. } = self.config;
+        Heads {
+            tokens: self.tokens(),
+            width,
+            heads,
+        }
+    }
+
+    pub(super) fn sizes(&self, config: &Config, images: usize) -> Sizes {
+        let width = self.config.width;
+        let rows = images * self.tokens();
+        Sizes {
+            patches: images * config.pixels(),
+            tokens: rows * width,
+            normal: rows * width,
+            windows: 0,
+            qkv: rows * 3 * width,
+            mixed: rows * width,
+            hidden: rows * self.config.mlp_width,
+            update: rows * width,
+            features: images * width,
+            head_input: images * 2 * width,
+            logits: images * config.classes,
+        }
+    }
+
+    /// Write `buffers.features`, and what else the head needs.
+    pub(super) fn forward(
+        &self,
+        config: &Config,
+        images: &[f32],
+        count: usize,
+        buffers: &mut Buffers,
+        run: &mut Run<'_>,
+    ) -> Result<(), Error> {
+        let width = self.config.width;
+        let attention = self.heads();
+        let tokens = attention.tokens;
+        let rows = count * tokens;
+        let x = &mut buffers.tokens[..rows * width];
+        let normal = &mut buffers.normal[..rows * width];
+        let update = &mut buffers.update[..rows * width];
+        let mixed = &mut buffers.mixed[..rows * width];
+        let qkv = &mut buffers.qkv[..rows * 3 * width];
+        let hidden = &mut buffers.hidden[..rows * self.config.mlp_width];
+
+        let patch_rows = &mut buffers.patches[..images.len()];
+        patches::cut(config, images, patch_rows);
+        run.lap(Operation::Other);
+        let embedded = &mut update[..count * self.positions.len()];
+        run.linear(patch_rows, embedded)?;
+        for (x, embedded) in x
+            .chunks_exact_mut(tokens * width)
+            .zip(embedded.chunks_exact(self.positions.len()))
+        {
+            let (prefix, patches) = x.split_at_mut(self.prefix.len());
+            prefix.copy_from_slice(&self.prefix);
+            patches.copy_from_slice(embedded);
+            ops::add(patches, &self.positions);
+        }
+        run.lap(Operation::Other);
+
+        // A branch's output is added on the way into the next norm, while a row is at hand.
+        if let Some([norm1, _]) = self.norms.first() {
+            norm1.apply(x, normal);
+        }
+        run.lap(Operation::Norm);
+        for (block, [_, norm2]) in self.norms.iter().enumerate() {
+            run.linear(normal, qkv)?;
+            run.attend(attention, qkv, None, mixed);
+            run.linear(mixed, update)?;
+            norm2.add_apply(x, update, normal);
+            run.lap(Operation::Norm);
+            run.linear(normal, hidden)?;
+            ops::gelu(hidden);
+            run.lap(Operation::Gelu);
+            run.linear(hidden, update)?;
+            match self.norms.get(block + 1) {
+                Some([norm1, _]) => norm1.add_apply(x, update, normal),
+                None => ops::add(x, update),
+            }
+            run.lap(Operation::Norm);
+        }
+        self.finish(
+            x,
+            normal,
+            count,
+            &mut buffers.features,
+            &mut buffers.head_input,
+        );
+        run.lap(Operation::Norm);
+        Ok(())
+    }
+
+    /// The last norm, of the tokens that the head sees.
+    fn finish(
+        &self,
+        x: &[f32],
+        normal: &mut [f32],
+        count: usize,
+        features: &mut [f32],
+        head_input: &mut [f32],
+    ) {
+        let width = self.config.width;
+        let image_length = x.len() / count.max(1);
+        let images = x.chunks_exact(image_length.max(1));
+        let features = features[..count * width].chunks_exact_mut(width);
+        for (class_token, x) in features.zip(images.clone()) {
+            self.last_norm.apply(&x[..width], class_token);
+        }
+        match self.config.head {
+            Head::ClassToken => {}
+            Head::ClassAndDistillation => {
+                let inputs = head_input[..count * width].chunks_exact_mut(width);
+                for (token, x) in inputs.zip(images) {
+                    self.last_norm.apply(&x[width..2 * width], token);
+                }
+            }
+            Head::ClassAndPatchMean => {
+                self.last_norm.apply(x, normal);
+                let inputs = head_input[..count * 2 * width].chunks_exact_mut(2 * width);
+                for (input, normal) in inputs.zip(normal.chunks_exact(image_length.max(1))) {
+                    let (class_token, mean) = input.split_at_mut(width);
+                    class_token.copy_from_slice(&normal[..width]);
+                    mean_of_rows(&normal[self.prefix.len()..], mean);
+                }
+            }
+        }
+    }
+
+    /// The logits of what [`Vit::forward`] left in the buffers.
+    pub(super) fn head(
+        &self,
+        config: &Config,
+        count: usize,
+        buffers: &mut Buffers,
+        logits: &mut [f32],
+        run: &mut Run<'_>,
+    ) -> Result<(), Error> {
+        let width = self.config.width;
+        let features = &buffers.features[..count * width];
+        match self.config.head {
+            Head::ClassToken => run.linear(features, logits),
+            Head::ClassAndPatchMean => run.linear(&buffers.head_input[..count * 2 * width], logits),
+            Head::ClassAndDistillation => {
+                let others = &mut buffers.logits[..count * config.classes];
+                run.linear(features, logits)?;
+                run.linear(&buffers.head_input[..count * width], others)?;
+                for (logit, other) in logits.iter_mut().zip(others) {
+                    *logit = (*logit + *other) / 2.0;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Tokens before the patches with their positions, and the positions of the patches.
+fn read_tokens(
+    source: &mut Source<'_>,
+    config: &Config,
+    vit: &VitConfig,
+) -> Result<(Vec<f32>, Vec<f32>), Error> {
+    let width = vit.width;
+    let mut prefix = source.tensor("cls_token", &[1, 1, width])?;
+    if vit.distilled {
+        prefix.extend(source.tensor("dist_token", &[1, 1, width])?);
+    }
+    if vit.registers > 0 {
+        prefix.extend(source.tensor("reg_token", &[1, vit.registers, width])?);
+    }
+    let [_, placed, _] = source.shape("pos_embed", "[1, tokens, width]")?;
+    let mut positions = source.tensor("pos_embed", &[1, placed, width])?;
+    let names: &Names = source.names();
+    let grid = position_grid(names, placed, vit.prefix_tokens(), vit.registers);
+    let (before, grid) = grid.ok_or_else(|| Error::Shape {
+        name: names.tensor("pos_embed"),
+        expected: format!("[1, tokens of a square image, {width}]"),
+        got: vec![1, placed, width],
+    })?;
+    let patches = positions.split_off(before * width);
+    // Those without a position are the last.
+    ops::add(&mut prefix[..positions.len()], &positions);
+    let positions = match grid == config.grid() {
+        true => patches,
+        false => positions::resample(&patches, width, grid, config.grid()),
+    };
+    Ok((prefix, positions))
+}

@@ -1,0 +1,227 @@
+//! What goes wrong gives one line and leaves nothing half done.
+
+mod tool;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tool::{Bench, golden, text};
+
+/// Files in the place to work in, but the pictures.
+fn files(bench: &Bench) -> Vec<String> {
+    let entries = fs::read_dir(bench.path("")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name != "images").collect()
+}
+
+#[test]
+fn a_truncated_checkpoint() {
+    let bench = Bench::new();
+    let whole = fs::read(Path::new(&bench.checkpoint).join("model.safetensors")).unwrap();
+    for length in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
+        let cut = bench.path("cut.safetensors");
+        fs::write(&cut, &whole[..length]).unwrap();
+        for command in [
+            &["inspect", &cut][..],
+            &["quantize", &cut, "--images", &bench.images, "-o", "out"],
+            &["bench", &cut],
+        ] {
+            let error = bench.fail(command);
+            assert!(error.contains("cut.safetensors"), "{error}");
+        }
+        fs::remove_file(cut).unwrap();
+        assert_eq!(files(&bench), [""; 0], "{length} bytes");
+    }
+    let error = bench.fail(&["inspect", "nowhere"]);
+    assert!(
+        error.contains("nowhere") && error.contains("No such file"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_wrong_architecture_or_pair() {
+    let bench = Bench::new();
+    let file = bench.path("other.safetensors");
+    let tensor =
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2], &[0; 8]).unwrap();
+    safetensors::serialize_to_file([("conv1.weight", tensor)], None, file.as_ref()).unwrap();
+    let error = bench.fail(&["quantize", &file, "--images", &bench.images, "-o", "out"]);
+    assert!(
+        error.contains("expected a ViT, DeiT, DINOv2 or Swin"),
+        "{error}"
+    );
+    fs::remove_file(file).unwrap();
+
+    bench.quantize("int8", &["--rows", "64"]);
+    let images = ["--images", bench.images.as_str()];
+    let error = bench.fail(&[&["compare", &golden("hf-dinov2"), "int8"], &images[..]].concat());
+    assert!(
+        error.contains("expected a quantization of this model"),
+        "{error}"
+    );
+    let error = bench.fail(
+        &[
+            &["compare", &bench.checkpoint, &bench.checkpoint],
+            &images[..],
+        ]
+        .concat(),
+    );
+    assert!(error.contains("expected a quantized model"), "{error}");
+    let page = ["-o", "page.html"];
+    let error = bench.fail(&[&["report", "int8", "int8"], &images[..], &page[..]].concat());
+    assert!(error.contains("expected a float checkpoint"), "{error}");
+    assert_eq!(files(&bench), ["int8"]);
+}
+
+#[test]
+fn an_unreadable_image_in_the_folder() {
+    let bench = Bench::new();
+    bench.quantize("int8", &["--rows", "64"]);
+    let bad = bench.picture("1/bad.jpg");
+    fs::write(&bad, "this is no picture").unwrap();
+    let images = ["--images", bench.images.as_str()];
+    for command in [
+        &["quantize", &bench.checkpoint, "-o", "out"][..],
+        &["compare", &bench.checkpoint, "int8"],
+        &["eval", &bench.checkpoint],
+        &["report", &bench.checkpoint, "int8", "-o", "page.html"],
+    ] {
+        let error = bench.fail(&[command, &images[..]].concat());
+        assert!(error.contains(&bad), "{error}");
+        assert_eq!(files(&bench), ["int8"]);
+    }
+    let error = bench.fail(&["run", &bench.checkpoint, &bench.picture("0/a.png"), &bad]);
+    assert!(error.contains(&bad), "{error}");
+    let empty = bench.path("");
+    let error = bench.fail(&[
+        "quantize",
+        &bench.checkpoint,
+        "--images",
+        &format!("{empty}/none"),
+        "-o",
+        "out",
+    ]);
+    assert!(
+        error.contains("none: expected a folder that can be read"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_output_that_cannot_be_written() {
+    let bench = Bench::new();
+    for (output, words) in [
+        ("nowhere/out", "No such file"),
+        ("images", "got a folder"),
+        #[cfg(target_os = "linux")]
+        ("/dev/full", "No space left on device"),
+    ] {
+        let error = bench.fail(&bench.quantize_arguments(output, &["--rows", "64"]));
+        assert!(error.contains(output) && error.contains(words), "{error}");
+    }
+    assert_eq!(files(&bench), [""; 0]);
+    #[cfg(target_os = "linux")]
+    {
+        let mut command = bench.command(&["inspect", &bench.checkpoint]);
+        let output = command
+            .stdout(fs::File::create("/dev/full").unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(output.stderr).starts_with("error: standard output"));
+    }
+}
+
+/// A limit on the size of files stands for a full disk: writing begins and then fails.
+#[cfg(unix)]
+#[test]
+fn a_disk_that_becomes_full() {
+    let bench = Bench::new();
+    let old = "what was there before";
+    fs::write(bench.path("out"), old).unwrap();
+    let arguments = bench.quantize_arguments("out", &["--rows", "64"]);
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_noisyquant"),
+        ])
+        .args(&arguments)
+        .current_dir(bench.path(""))
+        .output()
+        .unwrap();
+    let error = text(output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(
+        error.starts_with("error: ") && error.contains("File too large"),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1);
+    assert_eq!(files(&bench), ["out"]);
+    assert_eq!(fs::read_to_string(bench.path("out")).unwrap(), old);
+}
+
+/// A pipe without a writer among the images holds the tool up while its temporary file is there.
+#[cfg(unix)]
+#[test]
+fn an_interrupt() {
+    let bench = Bench::new();
+    let made = Command::new("mkfifo")
+        .arg(bench.picture("z.png"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    for signal in ["INT", "TERM"] {
+        let mut command = bench.command(&bench.quantize_arguments("out", &[]));
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        while files(&bench).is_empty() {
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "no temporary file"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let sent = Command::new("kill")
+            .args(["-s", signal, &child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(130),
+            "{signal}: {}",
+            text(output.stderr)
+        );
+        assert_eq!(files(&bench), [""; 0], "{signal}");
+    }
+}
+
+/// Not replaced by another file, and readable by whom the umask lets.
+#[cfg(unix)]
+#[test]
+fn an_output_behind_a_link() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    fs::write(bench.path("real"), "old").unwrap();
+    std::os::unix::fs::symlink("real", bench.path("link")).unwrap();
+    bench.quantize("link", &["--rows", "64"]);
+    assert!(
+        fs::symlink_metadata(bench.path("link"))
+            .unwrap()
+            .is_symlink()
+    );
+    assert!(bench.succeed(&["inspect", "real"]).contains("quantized"));
+    fs::write(bench.path("plain"), "").unwrap();
+    let mode = |name: &str| fs::metadata(bench.path(name)).unwrap().permissions().mode();
+    assert_eq!(mode("real"), mode("plain"));
+}
