@@ -30,8 +30,8 @@ pub(crate) fn run(
 
     let [codes_bytes, wide_bytes, _] = plan.task_parts();
     let (codes, rest) = scratch.split_at_mut(codes_bytes);
-    let (wide, accumulators) = rest.split_at_mut(wide_bytes);
-    let accumulators: &mut [i32] = bytemuck::cast_slice_mut(accumulators);
+    let (wide, working) = rest.split_at_mut(wide_bytes);
+    let working: &mut [i32] = bytemuck::cast_slice_mut(working);
 
     for block in steps(x.rows(), plan.block_rows) {
         let rows = x.rows_range(block.start, block.end);
@@ -52,7 +52,7 @@ pub(crate) fn run(
                 shift,
             };
             let out = y.block(block.start, block.len(), 0, columns);
-            two_planes(layer, plan, planes, panels.clone(), accumulators, out);
+            two_planes(layer, plan, planes, panels.clone(), working, out);
             continue;
         }
         let codes = Codes {
@@ -63,7 +63,7 @@ pub(crate) fn run(
         let weights = layer.weights().panels(panels.clone());
         let channels = layer.channels(panels.start * nr);
         let out = y.block(block.start, block.len(), 0, columns);
-        micro.run_block(codes, weights, epilogue, channels, accumulators, out);
+        micro.run_block(codes, weights, epilogue, channels, working, out);
     }
 }
 
@@ -83,13 +83,14 @@ fn two_planes(
     plan: &Plan,
     planes: Planes<'_>,
     panels: Range<usize>,
-    accumulators: &mut [i32],
+    working: &mut [i32],
     mut y: MatMut<'_>,
 ) {
     let kernels = layer.kernels();
     let (micro, nr) = (kernels.micro, kernels.micro.tile.nr);
     let epilogue = kernels.epilogue(y.elem());
-    let (fine_sums, coarse_sums) = accumulators.split_at_mut(accumulators.len() / 2);
+    let (fine_sums, rest) = working.split_at_mut(plan.accumulators());
+    let coarse_sums = &mut rest[..plan.accumulators()];
     for panel in panels.clone() {
         let weights = layer.weights().panels(panel..panel + 1);
         let column = (panel - panels.start) * nr;

@@ -45,8 +45,9 @@ pub struct Plan {
     nr: usize,
     mr: usize,
     code_bytes: usize,
-    weights_stay: bool,
+    low: bool,
     planes: usize,
+    wide_panel: usize,
 }
 
 impl Plan {
@@ -63,11 +64,13 @@ impl Plan {
         let l2 = isa::l2_bytes();
         // A block meets every panel. Weights that stay in L2 beside inputs and outputs are read
         // again for each block at little cost: then blocks are low, their codes stay in L1, and
-        // outputs are written along rows. Other weights come from L3 or memory: then a block is as
-        // high as half of L2 holds codes, and they are read once.
+        // outputs are written along rows. Other weights come from L3 or memory, and a kernel that
+        // widens them does so once a block: then a block is as high as half of L2 holds codes.
         let weights_stay = n.saturating_mul(k) <= l2 / 3;
         let highest = (l2 / 2 / (codes_stride(k) * code_bytes * planes)).max(mr);
-        let high = if weights_stay {
+        let wide_panel = kernel.wide_panel(k);
+        let low = weights_stay && wide_panel == 0;
+        let high = if low {
             LOW_BLOCK.next_multiple_of(mr).min(highest)
         } else {
             highest
@@ -87,8 +90,9 @@ impl Plan {
             nr,
             mr,
             code_bytes,
-            weights_stay,
+            low,
             planes,
+            wide_panel,
         }
     }
 
@@ -104,13 +108,18 @@ impl Plan {
         }
     }
 
-    /// Bytes of codes, of widened codes and of accumulators that one task needs.
+    /// Bytes of codes, of widened codes, and of the kernel's working memory that one task needs.
     pub(crate) fn task_parts(&self) -> [usize; 3] {
         let codes = self.planes * self.block_rows * codes_stride(self.shape.1);
         let wide = if self.code_bytes == 2 { 2 * codes } else { 0 };
-        let plane = (self.step_rows * self.nr * size_of::<i32>()).next_multiple_of(64);
-        let accumulators = self.planes * plane;
-        [codes, wide, accumulators]
+        let accumulators = self.planes * self.accumulators() * size_of::<i32>();
+        let working = accumulators + self.wide_panel * size_of::<i16>();
+        [codes, wide, working]
+    }
+
+    /// Accumulators of one step and plane: whole cache lines.
+    pub(crate) fn accumulators(&self) -> usize {
+        (self.step_rows * self.nr).next_multiple_of(16)
     }
 
     /// Bytes of scratch that one task needs: a multiple of 64.
@@ -141,10 +150,12 @@ impl fmt::Display for Plan {
             "  rows: {} block(s) of up to {block}, whose codes take {} KiB: {}",
             m.div_ceil(block),
             (block * codes_stride(k) * self.code_bytes * self.planes) >> 10,
-            if self.weights_stay {
+            if self.low {
                 "low, as the weights stay in L2 from block to block"
-            } else {
+            } else if self.wide_panel == 0 {
                 "high, to read the weights once"
+            } else {
+                "high, to read and widen the weights once"
             },
         )?;
         writeln!(
@@ -223,7 +234,7 @@ mod tests {
             let codes = plan.block_rows * codes_stride(k) * kernel.code_bytes();
             let one_tile = plan.block_rows <= kernel.tile.mr;
             assert!(one_tile || codes <= isa::l2_bytes() / 2, "{plan}");
-            if n * k <= isa::l2_bytes() / 3 {
+            if n * k <= isa::l2_bytes() / 3 && kernel.wide_panel(k) == 0 {
                 assert!(plan.block_rows < LOW_BLOCK + kernel.tile.mr, "{plan}");
             } else {
                 // Read as few times as L2 allows: higher blocks by a tile would not fit.

@@ -31,6 +31,9 @@ pub(crate) struct BlockArgs {
     pub(crate) panels: usize,
     /// Rows that fit `first.c`; at least 1.
     pub(crate) step: usize,
+    /// Working memory for [`MicroKernel::wide_panel`] weights, aligned to 64 bytes.
+    #[allow(dead_code, reason = "not every architecture has a kernel that widens")]
+    pub(crate) wide_panel: *mut i16,
     /// The epilogue, and its operands for the first row and panel: `m` and `n` are those of the whole
     /// output, `c` is not used.
     pub(crate) finish: unsafe fn(&FinishArgs),
@@ -79,20 +82,37 @@ impl BlockArgs {
 ///
 /// The CPU has what `kernel` and the epilogue need; `args` keeps the promises of [`BlockArgs`].
 pub(crate) unsafe fn block_by_steps(kernel: &MicroKernel, args: &BlockArgs) {
-    let (nr, first) = (kernel.tile.nr, &args.first);
+    let nr = kernel.tile.nr;
     for panel in 0..args.panels {
-        for row in (0..first.m).step_by(args.step) {
-            let m = args.step.min(first.m - row);
-            // SAFETY: panel and rows exist; `c` has room for `step` rows.
-            unsafe {
-                (kernel.micro)(&MicroArgs {
-                    a: first.a.add(row * first.a_stride),
-                    b: first.b.add(panel * nr * first.k),
-                    m,
-                    ..*first
-                });
-                (args.finish)(&args.output(nr, panel, row, m));
-            }
+        // SAFETY: the panel exists.
+        unsafe {
+            let weights = args.first.b.add(panel * nr * args.first.k);
+            panel_by_steps(args, kernel.micro, nr, panel, weights);
+        }
+    }
+}
+
+/// The part of [`block_by_steps`] for one panel, whose weights are at `b`.
+///
+/// # Safety
+///
+/// The CPU has what `micro` and the epilogue need; `args` keeps the promises of [`BlockArgs`]; the
+/// panel exists, `nr` channels wide, and `b` holds its weights as `micro` reads them.
+pub(crate) unsafe fn panel_by_steps(
+    args: &BlockArgs,
+    micro: unsafe fn(&MicroArgs),
+    nr: usize,
+    panel: usize,
+    b: *const i8,
+) {
+    let first = &args.first;
+    for row in (0..first.m).step_by(args.step) {
+        let m = args.step.min(first.m - row);
+        // SAFETY: panel and rows exist; `c` has room for `step` rows.
+        unsafe {
+            let a = first.a.add(row * first.a_stride);
+            micro(&MicroArgs { a, b, m, ..*first });
+            (args.finish)(&args.output(nr, panel, row, m));
         }
     }
 }

@@ -123,6 +123,15 @@ impl MicroKernel {
         if self.widen.is_some() { 2 } else { 1 }
     }
 
+    /// 16-bit weights that the block leaf keeps in working memory, for `k` inputs: those of a panel
+    /// where the kernel reads 16-bit codes, else none.
+    pub const fn wide_panel(&self, k: usize) -> usize {
+        match self.widen {
+            Some(_) => self.tile.panel().panel_bytes(k),
+            None => 0,
+        }
+    }
+
     /// Whether the kernel is exact for all codes up to `max_code` and weights up to `max_weight`.
     pub fn is_exact_for(&self, max_code: u8, max_weight: i8) -> bool {
         max_code <= self.max_code
@@ -184,12 +193,13 @@ impl Ready<MicroKernel> {
     }
 
     /// The product of all rows of `codes` with all channels of `y`, finished by `epilogue` into `y`
-    /// (eq. 4 and 9). `b` holds their panels; `c` is working memory: at
-    /// least one tile of accumulators, better a few.
+    /// (eq. 4 and 9). `b` holds their panels; `working` is memory for
+    /// [`wide_panel`](MicroKernel::wide_panel) weights and at least one tile of accumulators, better a
+    /// few.
     ///
     /// # Panics
     ///
-    /// If a length does not fit, `y` has another element type than the epilogue, or `b` or `c` is
+    /// If a length does not fit, `y` has another element type than the epilogue, or `b` or `working` is
     /// not aligned to 64 bytes.
     pub fn run_block(
         &self,
@@ -197,21 +207,24 @@ impl Ready<MicroKernel> {
         b: &[i8],
         epilogue: Ready<Epilogue>,
         channels: Channels<'_>,
-        c: &mut [i32],
+        working: &mut [i32],
         y: MatMut<'_>,
     ) {
         let (nr, rows, columns) = (self.tile.nr, y.rows(), y.cols());
         let panels = columns.div_ceil(nr);
         assert_eq!(codes.rows, rows, "rows");
-        assert!(c.len() >= nr * self.tile.mr, "working memory");
         if rows == 0 || columns == 0 {
             return;
         }
+        let wide = self.wide_panel(b.len() / (nr * panels)) / 2;
+        assert!(working.len() >= wide + nr * self.tile.mr, "working memory");
+        let (wide_panel, c) = working.split_at_mut(wide);
         let step = c.len() / nr;
         let args = BlockArgs {
             first: self.operands(codes, b, panels, c),
             panels,
             step,
+            wide_panel: wide_panel.as_mut_ptr().cast(),
             finish: epilogue.finish,
             y_size: y.elem().size(),
             output: epilogue.operands(&[], panels * nr, channels, y),

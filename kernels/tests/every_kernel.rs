@@ -231,14 +231,15 @@ fn check_blocks(kernel: Ready<MicroKernel>, k: usize, tiles: usize) {
             let y_stride = n + m % 3;
             let mut y = Guarded::<f32>::new((m - 1) * y_stride + n);
             y.fill(-7.0);
-            let mut c = Guarded::<i32>::aligned(tiles * kernel.tile.mr * nr);
+            let accumulators = tiles * kernel.tile.mr * nr;
+            let mut working = Guarded::<i32>::aligned(kernel.wide_panel(k) / 2 + accumulators);
             let out = MatMut::new(&mut y[..], m, n, y_stride).unwrap();
             let operand = Codes {
                 bytes: &a,
                 stride,
                 rows: m,
             };
-            kernel.run_block(operand, &packed, epilogue, channels, &mut c, out);
+            kernel.run_block(operand, &packed, epilogue, channels, &mut working, out);
             for (i, value) in y.iter().enumerate() {
                 let (r, col) = (i / y_stride, i % y_stride);
                 let expected = if col < n {

@@ -6,11 +6,14 @@ use core::arch::{asm, x86_64::*};
 
 use super::ymm::{self, Dot, MR, NR, TileFn};
 use crate::layout::{K_ALIGN, padded_k};
-use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs, WidenArgs};
+use crate::leaf::{
+    BlockArgs, FinishArgs, MicroArgs, QuantizeArgs, WidenArgs, block_by_steps, panel_by_steps,
+};
+use crate::table::MicroKernel;
 
 /// Exact int8. `vpmaddubsw` would saturate (`2 · 255 · 127 > 32 767`), so codes are 16 bits wide
 /// (see [`widen`]) and weights are widened as they are loaded: a step of 2 inputs is 12 `vpmaddwd`,
-/// 12 `vpaddd` and 2 `vpmovsxbw` on three ports.
+/// 12 `vpaddd` and 2 `vpmovsxbw`.
 ///
 /// # Safety
 ///
@@ -18,23 +21,101 @@ use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs, WidenArgs};
 /// `KR = 2` and 16-bit codes.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn micro_u8s8(args: &MicroArgs) {
-    const TILES: [TileFn; MR] = [
-        tile_u8s8::<1>,
-        tile_u8s8::<2>,
-        tile_u8s8::<3>,
-        tile_u8s8::<4>,
-        tile_u8s8::<5>,
-        tile_u8s8::<6>,
-    ];
     // SAFETY: passed on.
-    unsafe { ymm::for_each_tile(args, &TILES) }
+    unsafe { ymm::for_each_tile(args, &tiles_u8s8::<Narrow>()) }
+}
+
+/// Blocks of exact int8. A panel that serves several tiles is widened once, in working memory, and the
+/// steps of the tiles are rid of `vpmovsxbw`.
+///
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`BlockArgs`] for the row of
+/// [`micro_u8s8`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn block_u8s8(kernel: &MicroKernel, args: &BlockArgs) {
+    if args.first.m < WORTH_WIDENING {
+        // SAFETY: passed on.
+        return unsafe { block_by_steps(kernel, args) };
+    }
+    let (weights, k, wide) = (args.first.b, args.first.k, args.wide_panel);
+    for panel in 0..args.panels {
+        // SAFETY: the panel exists, a multiple of 64 long, and `wide_panel` has room for it.
+        unsafe {
+            let weights = weights.add(panel * NR * k);
+            for i in (0..NR * k).step_by(16) {
+                let narrow = _mm_load_si128(weights.add(i).cast());
+                _mm256_store_si256(wide.add(i).cast(), _mm256_cvtepi8_epi16(narrow));
+            }
+            panel_by_steps(args, micro_u8s8_wide, NR, panel, wide.cast());
+        }
+    }
+}
+
+/// Rows from which on a panel is widened: with two tiles it costs what it saves.
+const WORTH_WIDENING: usize = 2 * MR + 1;
+
+/// # Safety
+///
+/// As [`micro_u8s8`], but the weights of the panel are 16 bits wide, too.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn micro_u8s8_wide(args: &MicroArgs) {
+    // SAFETY: passed on.
+    unsafe { ymm::for_each_tile(args, &tiles_u8s8::<Wide>()) }
+}
+
+/// The weights of exact int8 as they lie in a panel.
+trait Weights {
+    /// Bytes of one weight.
+    const SIZE: usize;
+
+    /// Loads 16 channels of 2 inputs as 16-bit numbers.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has AVX2; 32 weights are readable and aligned.
+    unsafe fn load(b: *const i8) -> [__m256i; 2];
+}
+
+struct Narrow;
+struct Wide;
+
+impl Weights for Narrow {
+    const SIZE: usize = 1;
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn load(b: *const i8) -> [__m256i; 2] {
+        // SAFETY: the caller promises 32 weights.
+        [0, 16].map(|at| unsafe { _mm256_cvtepi8_epi16(_mm_load_si128(b.add(at).cast())) })
+    }
+}
+
+impl Weights for Wide {
+    const SIZE: usize = 2;
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn load(b: *const i8) -> [__m256i; 2] {
+        // SAFETY: the caller promises 32 weights.
+        [0, 32].map(|at| unsafe { _mm256_load_si256(b.add(at).cast()) })
+    }
+}
+
+const fn tiles_u8s8<W: Weights>() -> [TileFn; MR] {
+    [
+        tile_u8s8::<W, 1>,
+        tile_u8s8::<W, 2>,
+        tile_u8s8::<W, 3>,
+        tile_u8s8::<W, 4>,
+        tile_u8s8::<W, 5>,
+        tile_u8s8::<W, 6>,
+    ]
 }
 
 /// # Safety
 ///
-/// As [`micro_u8s8`], and `row + R ≤ m`.
+/// As [`micro_u8s8`] with weights as `W` has them, and `row + R ≤ m`.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile_u8s8<const R: usize>(args: &MicroArgs, row: usize) {
+unsafe fn tile_u8s8<W: Weights, const R: usize>(args: &MicroArgs, row: usize) {
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
     // SAFETY: `row + R ≤ m` rows of `k` 16-bit codes and `k / 2` groups of 32 weights exist; `c`
     // holds `m · NR` values.
@@ -42,9 +123,8 @@ unsafe fn tile_u8s8<const R: usize>(args: &MicroArgs, row: usize) {
         let rows = ymm::rows::<R>(args, row);
         let mut b = args.b;
         for k in (0..2 * args.k).step_by(4) {
-            let b0 = _mm256_cvtepi8_epi16(_mm_load_si128(b.cast()));
-            let b1 = _mm256_cvtepi8_epi16(_mm_load_si128(b.add(16).cast()));
-            b = b.add(NR * 2);
+            let [b0, b1] = W::load(b);
+            b = b.add(2 * NR * W::SIZE);
             for (acc, row) in acc.iter_mut().zip(rows) {
                 let codes = row.add(k).cast::<i32>().read_unaligned();
                 let codes = _mm256_set1_epi32(codes);

@@ -39,7 +39,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: avx2::micro_u8s8,
-        block: block_by_steps,
+        block: avx2::block_u8s8,
         probe: probe::avx2_madd_i16,
     },
     MicroKernel {
