@@ -4,6 +4,7 @@
 //! the fields say.
 
 use crate::table::MicroKernel;
+use crate::view::Elem;
 
 /// What a micro-kernel leaf is given. The checked call vouches for it.
 #[derive(Debug)]
@@ -38,8 +39,8 @@ pub(crate) struct BlockArgs {
     /// output, `c` is not used.
     pub(crate) finish: unsafe fn(&FinishArgs),
     pub(crate) output: FinishArgs,
-    /// Bytes of an output element.
-    pub(crate) y_size: usize,
+    /// Element type of the output.
+    pub(crate) destination: Elem,
 }
 
 impl BlockArgs {
@@ -68,51 +69,36 @@ impl BlockArgs {
                 comp: all.comp.add(column),
                 scale: all.scale.add(column),
                 bias: all.bias.add(column),
-                y: all.y.add((row * all.y_stride + column) * self.y_size),
+                y: all
+                    .y
+                    .add((row * all.y_stride + column) * self.destination.size()),
                 y_stride: all.y_stride,
             }
         }
     }
 }
 
-/// Block leaf of most kernels: panel by panel, a few rows at a time, the micro-kernel and then the
-/// epilogue while the accumulators are in L1.
+/// Block leaf of kernels that leave their accumulators in memory: panel by panel, a few rows at a time,
+/// the micro-kernel and then the epilogue while the accumulators are in L1.
 ///
 /// # Safety
 ///
 /// The CPU has what `kernel` and the epilogue need; `args` keeps the promises of [`BlockArgs`].
 pub(crate) unsafe fn block_by_steps(kernel: &MicroKernel, args: &BlockArgs) {
-    let nr = kernel.tile.nr;
+    let (nr, first) = (kernel.tile.nr, &args.first);
     for panel in 0..args.panels {
-        // SAFETY: the panel exists.
-        unsafe {
-            let weights = args.first.b.add(panel * nr * args.first.k);
-            panel_by_steps(args, kernel.micro, nr, panel, weights);
-        }
-    }
-}
-
-/// The part of [`block_by_steps`] for one panel, whose weights are at `b`.
-///
-/// # Safety
-///
-/// The CPU has what `micro` and the epilogue need; `args` keeps the promises of [`BlockArgs`]; the
-/// panel exists, `nr` channels wide, and `b` holds its weights as `micro` reads them.
-pub(crate) unsafe fn panel_by_steps(
-    args: &BlockArgs,
-    micro: unsafe fn(&MicroArgs),
-    nr: usize,
-    panel: usize,
-    b: *const i8,
-) {
-    let first = &args.first;
-    for row in (0..first.m).step_by(args.step) {
-        let m = args.step.min(first.m - row);
-        // SAFETY: panel and rows exist; `c` has room for `step` rows.
-        unsafe {
-            let a = first.a.add(row * first.a_stride);
-            micro(&MicroArgs { a, b, m, ..*first });
-            (args.finish)(&args.output(nr, panel, row, m));
+        for row in (0..first.m).step_by(args.step) {
+            let m = args.step.min(first.m - row);
+            // SAFETY: panel and rows exist; `c` has room for `step` rows.
+            unsafe {
+                (kernel.micro)(&MicroArgs {
+                    a: first.a.add(row * first.a_stride),
+                    b: first.b.add(panel * nr * first.k),
+                    m,
+                    ..*first
+                });
+                (args.finish)(&args.output(nr, panel, row, m));
+            }
         }
     }
 }

@@ -226,7 +226,7 @@ impl Ready<MicroKernel> {
             step,
             wide_panel: wide_panel.as_mut_ptr().cast(),
             finish: epilogue.finish,
-            y_size: y.elem().size(),
+            destination: y.elem(),
             output: epilogue.operands(&[], panels * nr, channels, y),
         };
         // SAFETY: `Ready` proves CPU support, the two `operands` and the asserts the rest.

@@ -15,9 +15,12 @@
 //! than 5 rows get theirs by splitting `k` over several sets of accumulators.
 
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
 
 use crate::layout::{K_ALIGN, padded_k};
-use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs};
+use crate::leaf::{BlockArgs, FinishArgs, MicroArgs, QuantizeArgs};
+use crate::table::MicroKernel;
+use crate::view::Elem;
 
 const MR: usize = 12;
 const NR: usize = 32;
@@ -30,26 +33,76 @@ const NR: usize = 32;
 /// `KR = 4`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn micro(args: &MicroArgs) {
-    /// `TILES[r - 1]` computes `r` rows.
-    const TILES: [unsafe fn(&MicroArgs, usize); MR] = [
-        tile::<1, 8>,
-        tile::<2, 4>,
-        tile::<3, 2>,
-        tile::<4, 2>,
-        tile::<5, 1>,
-        tile::<6, 1>,
-        tile::<7, 1>,
-        tile::<8, 1>,
-        tile::<9, 1>,
-        tile::<10, 1>,
-        tile::<11, 1>,
-        tile::<12, 1>,
-    ];
+    // SAFETY: passed on; `c` has all rows.
+    unsafe { for_each_tile(args, &tiles(), &Accumulators(args.c)) }
+}
+
+/// Block leaf of [`micro`]: accumulators become outputs while they are in registers.
+///
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`BlockArgs`] for the row of
+/// [`micro`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn block(_: &MicroKernel, args: &BlockArgs) {
+    // SAFETY: passed on.
+    unsafe {
+        match args.destination {
+            Elem::F32 => block_to::<F32>(args),
+            Elem::F16 => block_to::<F16>(args),
+            Elem::Bf16 => block_to::<Bf16>(args),
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`block`], for outputs of `D`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn block_to<D: Destination>(args: &BlockArgs) {
+    let first = &args.first;
+    for panel in 0..args.panels {
+        // SAFETY: the panel exists, and the output has all rows.
+        unsafe {
+            let b = first.b.add(panel * NR * first.k);
+            let sink = Finished::<D>::new(&args.output(NR, panel, 0, first.m));
+            for_each_tile(&MicroArgs { b, ..*first }, &tiles(), &sink);
+        }
+    }
+}
+
+/// A register tile: computes rows `row..row + R` for its number of rows `R`.
+type TileFn<K> = unsafe fn(&MicroArgs, usize, &K);
+
+/// `tiles()[r - 1]` computes `r` rows.
+const fn tiles<K: Sink>() -> [TileFn<K>; MR] {
+    [
+        tile::<K, 1, 8>,
+        tile::<K, 2, 4>,
+        tile::<K, 3, 2>,
+        tile::<K, 4, 2>,
+        tile::<K, 5, 1>,
+        tile::<K, 6, 1>,
+        tile::<K, 7, 1>,
+        tile::<K, 8, 1>,
+        tile::<K, 9, 1>,
+        tile::<K, 10, 1>,
+        tile::<K, 11, 1>,
+        tile::<K, 12, 1>,
+    ]
+}
+
+/// Covers all rows with the tallest tiles and a shorter last one.
+///
+/// # Safety
+///
+/// As [`micro`], and `sink` takes all rows.
+unsafe fn for_each_tile<K>(args: &MicroArgs, tiles: &[TileFn<K>; MR], sink: &K) {
     let mut row = 0;
     while row < args.m {
         let rows = MR.min(args.m - row);
         // SAFETY: passed on, and `row + rows ≤ m`.
-        unsafe { TILES[rows - 1](args, row) };
+        unsafe { tiles[rows - 1](args, row, sink) };
         row += rows;
     }
 }
@@ -58,14 +111,14 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
 ///
 /// # Safety
 ///
-/// As [`micro`], and `row + R ≤ m`.
+/// As [`micro`], `row + R ≤ m`, and `sink` takes these rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn tile<const R: usize, const S: usize>(args: &MicroArgs, row: usize) {
+unsafe fn tile<K: Sink, const R: usize, const S: usize>(args: &MicroArgs, row: usize, sink: &K) {
     let stride = args.a_stride;
     let mut acc = [[[_mm512_setzero_si512(); 2]; R]; S];
     let mut b = args.b;
     // SAFETY: `row + R ≤ m` rows of codes exist; `b` advances by whole groups to the panel's end;
-    // `k` is a multiple of 64 and so of `4 · S`; `c` is aligned and holds `m · NR` values.
+    // `k` is a multiple of 64 and so of `4 · S`.
     unsafe {
         let mut a = args.a.add(row * stride);
         let end = a.add(args.k);
@@ -84,14 +137,39 @@ unsafe fn tile<const R: usize, const S: usize>(args: &MicroArgs, row: usize) {
             }
         }
         for r in 0..R {
-            for half in 0..2 {
-                let mut sum = acc[0][r][half];
-                for acc in &acc[1..] {
-                    sum = _mm512_add_epi32(sum, acc[r][half]);
-                }
-                let c = args.c.add((row + r) * NR + half * 16);
-                _mm512_store_si512(c.cast(), sum);
+            let mut sums = acc[0][r];
+            for acc in &acc[1..] {
+                sums[0] = _mm512_add_epi32(sums[0], acc[r][0]);
+                sums[1] = _mm512_add_epi32(sums[1], acc[r][1]);
             }
+            sink.row(row + r, sums);
+        }
+    }
+}
+
+/// What becomes of the accumulators of a tile. They go there from the registers, and while one tile's do,
+/// the products of the next have begun.
+trait Sink {
+    /// Takes the accumulators of a row.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has AVX-512 F, BW and VL; the sink has the row.
+    unsafe fn row(&self, row: usize, acc: [__m512i; 2]);
+}
+
+/// Dense rows of 32 accumulators, aligned to 64 bytes.
+struct Accumulators(*mut i32);
+
+impl Sink for Accumulators {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn row(&self, row: usize, acc: [__m512i; 2]) {
+        // SAFETY: the caller promises the row.
+        unsafe {
+            let c = self.0.add(row * NR);
+            _mm512_store_si512(c.cast(), acc[0]);
+            _mm512_store_si512(c.add(16).cast(), acc[1]);
         }
     }
 }
@@ -295,6 +373,76 @@ pub(super) unsafe fn finish_bf16(args: &FinishArgs) {
     unsafe { finish::<Bf16>(args) }
 }
 
+/// Sixteen columns' constants of eq. 9: comp, scale and bias.
+type Constants = (__m512i, __m512, __m512);
+
+/// Loads the constants of the columns of `mask`, zero elsewhere, from column `at` on.
+///
+/// # Safety
+///
+/// The CPU has AVX-512 F; the columns of `mask` exist.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn constants(args: &FinishArgs, at: usize, mask: __mmask16) -> Constants {
+    // SAFETY: the caller promises the columns of `mask`; other addresses are not accessed.
+    unsafe {
+        (
+            _mm512_maskz_loadu_epi32(mask, args.comp.wrapping_add(at)),
+            _mm512_maskz_loadu_ps(mask, args.scale.wrapping_add(at)),
+            _mm512_maskz_loadu_ps(mask, args.bias.wrapping_add(at)),
+        )
+    }
+}
+
+/// What sixteen accumulators become (eq. 9).
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn output(acc: __m512i, (comp, scale, bias): Constants) -> __m512 {
+    _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(acc, comp)), scale, bias)
+}
+
+/// Rows of up to 32 columns of the output.
+struct Finished<D> {
+    constants: [Constants; 2],
+    masks: [__mmask16; 2],
+    y: *mut u8,
+    y_stride: usize,
+    destination: PhantomData<D>,
+}
+
+impl<D: Destination> Finished<D> {
+    /// # Safety
+    ///
+    /// The CPU has AVX-512 F; `args` keeps the promises of [`FinishArgs`], with at most 32 columns.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn new(args: &FinishArgs) -> Finished<D> {
+        let mask = (1u64 << args.n) - 1;
+        let masks = [mask as __mmask16, (mask >> 16) as __mmask16];
+        Finished {
+            // SAFETY: the masks keep to the columns.
+            constants: unsafe { [constants(args, 0, masks[0]), constants(args, 16, masks[1])] },
+            masks,
+            y: args.y,
+            y_stride: args.y_stride,
+            destination: PhantomData,
+        }
+    }
+}
+
+impl<D: Destination> Sink for Finished<D> {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn row(&self, row: usize, acc: [__m512i; 2]) {
+        for (half, acc) in acc.into_iter().enumerate() {
+            let y = (row * self.y_stride + 16 * half) * D::SIZE;
+            let v = output(acc, self.constants[half]);
+            // SAFETY: the caller promises the row; the masks keep to its columns.
+            unsafe { D::store(self.y.wrapping_add(y), self.masks[half], v) };
+        }
+    }
+}
+
 /// Thirty-two columns at a time, their constants in registers while the rows go by (eq. 9).
 ///
 /// Where all rows of `y` are misaligned alike, the columns are taken in vectors that are aligned in
@@ -337,29 +485,15 @@ unsafe fn finish_vectors<D: Destination, const V: usize>(args: &FinishArgs, shif
         // SAFETY: the masks keep all accesses within the `n` columns. An address may be outside an
         // operand where its mask is 0.
         unsafe {
-            let mut constants = [(
-                _mm512_setzero_si512(),
-                _mm512_setzero_ps(),
-                _mm512_setzero_ps(),
-            ); V];
-            for (i, (comp, scale, bias)) in constants.iter_mut().enumerate() {
-                let (at, mask) = (
-                    (n + 16 * i).wrapping_sub(shift),
-                    (mask >> (16 * i)) as __mmask16,
-                );
-                *comp = _mm512_maskz_loadu_epi32(mask, args.comp.wrapping_add(at));
-                *scale = _mm512_maskz_loadu_ps(mask, args.scale.wrapping_add(at));
-                *bias = _mm512_maskz_loadu_ps(mask, args.bias.wrapping_add(at));
-            }
+            let vectors: [_; V] = core::array::from_fn(|i| {
+                let at = (n + 16 * i).wrapping_sub(shift);
+                let mask = (mask >> (16 * i)) as __mmask16;
+                (at, mask, constants(args, at, mask))
+            });
             for row in 0..args.m {
-                for (i, (comp, scale, bias)) in constants.iter().enumerate() {
-                    let (at, mask) = (
-                        (n + 16 * i).wrapping_sub(shift),
-                        (mask >> (16 * i)) as __mmask16,
-                    );
+                for (at, mask, constants) in vectors {
                     let c = args.c.wrapping_add((row * args.c_stride).wrapping_add(at));
-                    let acc = _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, c), *comp);
-                    let v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), *scale, *bias);
+                    let v = output(_mm512_maskz_loadu_epi32(mask, c), constants);
                     let y = (row * args.y_stride).wrapping_add(at).wrapping_mul(D::SIZE);
                     D::store(args.y.wrapping_add(y), mask, v);
                 }

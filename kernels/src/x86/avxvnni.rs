@@ -5,8 +5,9 @@
 
 use core::arch::x86_64::*;
 
-use super::ymm::{self, Dot, MR, TileFn};
-use crate::leaf::MicroArgs;
+use super::ymm::{self, Dot, MR, Sink, TileFn, Tiles};
+use crate::leaf::{BlockArgs, MicroArgs};
+use crate::table::MicroKernel;
 
 struct Vnni;
 
@@ -26,23 +27,40 @@ impl Dot for Vnni {
 /// `KR = 4`.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 pub(super) unsafe fn micro(args: &MicroArgs) {
-    const TILES: [TileFn; MR] = [
-        tile::<1, 4>,
-        tile::<2, 2>,
-        tile::<3, 2>,
-        tile::<4, 1>,
-        tile::<5, 1>,
-        tile::<6, 1>,
-    ];
     // SAFETY: passed on.
-    unsafe { ymm::for_each_tile(args, &TILES) }
+    unsafe { ymm::micro::<Vnni>(args) }
+}
+
+/// Block leaf of [`micro`].
+///
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`BlockArgs`] for the row of
+/// [`micro`].
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+pub(super) unsafe fn block(_: &MicroKernel, args: &BlockArgs) {
+    // SAFETY: passed on.
+    unsafe { ymm::block::<Vnni>(args) }
+}
+
+impl Tiles for Vnni {
+    fn tiles<K: Sink>() -> [TileFn<K>; MR] {
+        [
+            tile::<K, 1, 4>,
+            tile::<K, 2, 2>,
+            tile::<K, 3, 2>,
+            tile::<K, 4, 1>,
+            tile::<K, 5, 1>,
+            tile::<K, 6, 1>,
+        ]
+    }
 }
 
 /// # Safety
 ///
-/// As [`micro`], and `row + R ≤ m`.
+/// As [`micro`], `row + R ≤ m`, and `sink` takes these rows.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-unsafe fn tile<const R: usize, const S: usize>(args: &MicroArgs, row: usize) {
+unsafe fn tile<K: Sink, const R: usize, const S: usize>(args: &MicroArgs, row: usize, sink: &K) {
     // SAFETY: passed on.
-    unsafe { ymm::tile::<Vnni, R, S>(args, row) }
+    unsafe { ymm::tile::<Vnni, K, R, S>(args, row, sink) }
 }

@@ -14,6 +14,7 @@ mod cache;
 mod detect;
 mod probe;
 mod ymm;
+mod ymm_convert;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
@@ -57,7 +58,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: avx2::micro_u7s8,
-        block: block_by_steps,
+        block: avx2::block_u7s8,
         probe: probe::avx2_maddubs,
     },
     MicroKernel {
@@ -92,7 +93,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: avxvnni::micro,
-        block: block_by_steps,
+        block: avxvnni::block,
         probe: probe::avxvnni_dpbusd,
     },
     MicroKernel {
@@ -109,7 +110,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: i8::MAX,
         code_offset: 0,
         micro: avx512vnni::micro,
-        block: block_by_steps,
+        block: avx512vnni::block,
         probe: probe::avx512_dpbusd,
     },
     MicroKernel {
@@ -136,19 +137,19 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
         name: "avx2_f32_u8",
         isa: Isa::Avx2,
         source: Elem::F32,
-        quantize: avx2::quantize_f32,
+        quantize: ymm_convert::quantize_f32,
     },
     Prologue {
         name: "avx2_f16_u8",
         isa: Isa::Avx2,
         source: Elem::F16,
-        quantize: avx2::quantize_f16,
+        quantize: ymm_convert::quantize_f16,
     },
     Prologue {
         name: "avx2_bf16_u8",
         isa: Isa::Avx2,
         source: Elem::Bf16,
-        quantize: avx2::quantize_bf16,
+        quantize: ymm_convert::quantize_bf16,
     },
     Prologue {
         name: "avx512vnni_f32_u8",
@@ -175,19 +176,19 @@ pub(crate) const EPILOGUES: &[Epilogue] = &[
         name: "avx2_i32_f32",
         isa: Isa::Avx2,
         destination: Elem::F32,
-        finish: avx2::finish_f32,
+        finish: ymm_convert::finish_f32,
     },
     Epilogue {
         name: "avx2_i32_f16",
         isa: Isa::Avx2,
         destination: Elem::F16,
-        finish: avx2::finish_f16,
+        finish: ymm_convert::finish_f16,
     },
     Epilogue {
         name: "avx2_i32_bf16",
         isa: Isa::Avx2,
         destination: Elem::Bf16,
-        finish: avx2::finish_bf16,
+        finish: ymm_convert::finish_bf16,
     },
     Epilogue {
         name: "avx512vnni_i32_f32",

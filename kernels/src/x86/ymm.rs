@@ -10,7 +10,9 @@
 
 use core::arch::{asm, x86_64::*};
 
-use crate::leaf::MicroArgs;
+use super::ymm_convert::{Bf16, Destination, F16, F32, Finished};
+use crate::leaf::{BlockArgs, MicroArgs};
+use crate::view::Elem;
 
 /// Rows of the tallest tile.
 pub(super) const MR: usize = 6;
@@ -18,7 +20,106 @@ pub(super) const MR: usize = 6;
 pub(super) const NR: usize = 16;
 
 /// A register tile: computes rows `row..row + R` for its number of rows `R`.
-pub(super) type TileFn = unsafe fn(&MicroArgs, usize);
+pub(super) type TileFn<K> = unsafe fn(&MicroArgs, usize, &K);
+
+/// The register tiles of a micro-kernel.
+pub(super) trait Tiles {
+    /// `tiles()[r - 1]` has `r` rows.
+    fn tiles<K: Sink>() -> [TileFn<K>; MR];
+}
+
+/// What becomes of the accumulators of a tile. They go there from the registers, and while one tile's do,
+/// the products of the next have begun.
+pub(super) trait Sink {
+    /// Takes the accumulators of a row.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has AVX2, FMA and F16C; the sink has the row.
+    unsafe fn row(&self, row: usize, acc: [__m256i; 2]);
+}
+
+/// Dense rows of 16 accumulators, aligned to 64 bytes.
+pub(super) struct Accumulators(pub(super) *mut i32);
+
+impl Sink for Accumulators {
+    #[inline(always)]
+    unsafe fn row(&self, row: usize, acc: [__m256i; 2]) {
+        // SAFETY: the caller promises the row.
+        unsafe {
+            let c = self.0.add(row * NR).cast::<__m256i>();
+            _mm256_store_si256(c, acc[0]);
+            _mm256_store_si256(c.add(1), acc[1]);
+        }
+    }
+}
+
+impl Accumulators {
+    /// Adds to the accumulators of a row.
+    ///
+    /// # Safety
+    ///
+    /// As [`Sink::row`].
+    #[inline(always)]
+    pub(super) unsafe fn add(&self, row: usize, acc: [__m256i; 2]) {
+        // SAFETY: the caller promises the row.
+        unsafe {
+            let c = self.0.add(row * NR).cast::<__m256i>();
+            let sum = |half: usize| _mm256_add_epi32(acc[half], _mm256_load_si256(c.add(half)));
+            self.row(row, [sum(0), sum(1)]);
+        }
+    }
+}
+
+/// Micro-kernel of these tiles.
+///
+/// # Safety
+///
+/// The CPU has what the tiles need and `args` keeps their promises.
+pub(super) unsafe fn micro<T: Tiles>(args: &MicroArgs) {
+    // SAFETY: passed on; `c` has all rows.
+    unsafe { for_each_tile(args, &T::tiles(), &Accumulators(args.c)) }
+}
+
+/// Block leaf of these tiles.
+///
+/// # Safety
+///
+/// The CPU has what the tiles need and `args` keeps the promises of [`BlockArgs`].
+pub(super) unsafe fn block<T: Tiles>(args: &BlockArgs) {
+    for panel in 0..args.panels {
+        // SAFETY: the panel exists.
+        unsafe { finish_panel::<T>(args, panel, args.first.b.add(panel * NR * args.first.k)) }
+    }
+}
+
+/// The part of [`block`] for one panel, whose weights are at `b`.
+///
+/// # Safety
+///
+/// As [`block`]; the panel exists, and `b` holds its weights as the tiles read them.
+pub(super) unsafe fn finish_panel<T: Tiles>(args: &BlockArgs, panel: usize, b: *const i8) {
+    // SAFETY: passed on.
+    unsafe {
+        match args.destination {
+            Elem::F32 => finish_panel_to::<T, F32>(args, panel, b),
+            Elem::F16 => finish_panel_to::<T, F16>(args, panel, b),
+            Elem::Bf16 => finish_panel_to::<T, Bf16>(args, panel, b),
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`finish_panel`], for outputs of `D`.
+unsafe fn finish_panel_to<T: Tiles, D: Destination>(args: &BlockArgs, panel: usize, b: *const i8) {
+    let first = &args.first;
+    // SAFETY: the caller promises the panel; the output has all rows.
+    unsafe {
+        let sink = Finished::<D>::new(&args.output(NR, panel, 0, first.m));
+        for_each_tile(&MicroArgs { b, ..*first }, &T::tiles(), &sink);
+    }
+}
 
 /// Pointers to the `R` rows of codes of a tile. LLVM does not learn how they hang together: it would
 /// compute each from the one before in every step, with additions on the ports of the dot products.
@@ -51,13 +152,13 @@ pub(super) trait Dot {
 ///
 /// # Safety
 ///
-/// The CPU has what the tiles need and `args` keeps their promises.
-pub(super) unsafe fn for_each_tile(args: &MicroArgs, tiles: &[TileFn; MR]) {
+/// The CPU has what the tiles need, `args` keeps their promises, and `sink` takes all rows.
+pub(super) unsafe fn for_each_tile<K>(args: &MicroArgs, tiles: &[TileFn<K>; MR], sink: &K) {
     let mut row = 0;
     while row < args.m {
         let rows = MR.min(args.m - row);
         // SAFETY: passed on, and `row + rows ≤ m`.
-        unsafe { tiles[rows - 1](args, row) };
+        unsafe { tiles[rows - 1](args, row, sink) };
         row += rows;
     }
 }
@@ -70,11 +171,15 @@ pub(super) unsafe fn for_each_tile(args: &MicroArgs, tiles: &[TileFn; MR]) {
 /// # Safety
 ///
 /// The CPU has AVX2 and what `D` needs; `args` keeps the promises of [`MicroArgs`] for `NR = 16`,
-/// `KR = 4`; `row + R ≤ m`.
+/// `KR = 4`; `row + R ≤ m`, and `sink` takes these rows.
 #[inline(always)]
-pub(super) unsafe fn tile<D: Dot, const R: usize, const S: usize>(args: &MicroArgs, row: usize) {
+pub(super) unsafe fn tile<D: Dot, K: Sink, const R: usize, const S: usize>(
+    args: &MicroArgs,
+    row: usize,
+    sink: &K,
+) {
     // SAFETY: `row + R ≤ m` rows of codes exist; `b` advances by whole groups to the panel's end;
-    // `k` is a multiple of 64 and so of `4 · S`; `c` is aligned and holds `m · NR` values.
+    // `k` is a multiple of 64 and so of `4 · S`.
     unsafe {
         let mut acc = [[[_mm256_setzero_si256(); 2]; R]; S];
         let rows = rows::<R>(args, row);
@@ -98,26 +203,7 @@ pub(super) unsafe fn tile<D: Dot, const R: usize, const S: usize>(args: &MicroAr
                 sums[0] = _mm256_add_epi32(sums[0], acc[r][0]);
                 sums[1] = _mm256_add_epi32(sums[1], acc[r][1]);
             }
-            store(args, row + r, sums, false);
-        }
-    }
-}
-
-/// Stores or adds one row of 16 accumulators.
-///
-/// # Safety
-///
-/// The CPU has AVX2 and `c` holds row `row`.
-#[inline(always)]
-pub(super) unsafe fn store(args: &MicroArgs, row: usize, acc: [__m256i; 2], accumulate: bool) {
-    // SAFETY: the caller promises the row; `c` is aligned and rows are 64 bytes.
-    unsafe {
-        let c = args.c.add(row * NR).cast::<__m256i>();
-        for (half, mut v) in acc.into_iter().enumerate() {
-            if accumulate {
-                v = _mm256_add_epi32(v, _mm256_load_si256(c.add(half)));
-            }
-            _mm256_store_si256(c.add(half), v);
+            sink.row(row + r, sums);
         }
     }
 }
