@@ -18,24 +18,22 @@
 //! upper one; only the queries are transposed, and softmax runs down the lanes without reducing
 //! across them.
 
-use std::{array, f32::consts::LOG2_E, ops::Range};
+use std::{array, f32::consts::LOG2_E};
 
 use pulp::{Simd, WithSimd};
 
-use super::{Bias, Heads, UNIT};
+use super::{Bias, Heads, Part, UNIT};
 
 /// Features that a tile of scores takes at a time, so that bounds are checked once for them.
 const STEP: usize = 8;
 
-/// The units of queries that a thread does, in all heads.
+/// What one thread does.
 pub(super) struct Task<'a> {
     pub(super) heads: Heads,
     /// All sequences.
     pub(super) qkv: &'a [f32],
     pub(super) bias: Option<Bias<'a>>,
-    pub(super) units: Range<usize>,
-    /// The rows of `units`.
-    pub(super) mixed: &'a mut [f32],
+    pub(super) part: Part<'a>,
     pub(super) scratch: &'a mut [f32],
 }
 
@@ -45,7 +43,7 @@ impl WithSimd for Task<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let tokens = self.heads.tokens;
-        for head in 0..self.heads.heads {
+        for head in self.part.heads.clone() {
             let mut query = 0;
             while query < tokens {
                 if tokens - query > S::F32_LANES {
@@ -65,6 +63,11 @@ impl<'a> Task<'a> {
     #[inline(always)]
     fn block<S: Simd, const N: usize>(&mut self, simd: S, head: usize, query: usize) {
         let Heads { tokens, width, .. } = self.heads;
+        let Part {
+            units: all,
+            heads,
+            mixed,
+        } = &mut self.part;
         let features = self.heads.features();
         let columns = N * S::F32_LANES;
         let rows = columns.min(tokens - query);
@@ -87,7 +90,7 @@ impl<'a> Task<'a> {
         }
         let (units, unit) = (self.heads.units(), query / UNIT);
         let sequence_at = |end: usize| (end + units - 1 - unit) / units;
-        for sequence in sequence_at(self.units.start)..sequence_at(self.units.end) {
+        for sequence in sequence_at(all.start)..sequence_at(all.end) {
             let first = sequence * tokens * 3 * width + head * features;
             let part = |offset: usize| rows_of(&self.qkv[first + offset..], 3 * width);
             transpose(part(query * 3 * width), rows, scale, queries, columns);
@@ -106,10 +109,10 @@ impl<'a> Task<'a> {
                 values: part(2 * width),
                 rows,
                 features,
-                stride: width,
+                column: (head - heads.start) * features,
             };
-            let row = sequence * tokens + query - self.heads.first_row(self.units.start);
-            mix.run(&mut self.mixed[row * width + head * features..]);
+            let row = sequence * tokens + query - self.heads.first_row(all.start);
+            mix.run(&mut mixed[row..]);
         }
     }
 }
@@ -121,14 +124,25 @@ struct Rows<'a> {
     stride: usize,
 }
 
+/// Rows that are transposed at a time: one at a time becomes a scatter, which is slow.
+const TOGETHER: usize = 4;
+
 /// `to[f, i] = scale · from[i, f]`, with zeros where `i ≥ rows`; `to` has `columns` columns and `from`
 /// as many as `to` has rows.
 #[inline(always)]
 fn transpose(from: Rows<'_>, rows: usize, scale: f32, to: &mut [f32], columns: usize) {
     let length = to.len() / columns;
-    for i in 0..rows {
-        let row = &from.numbers[i * from.stride..][..length];
-        for (to, from) in to.chunks_exact_mut(columns).zip(row) {
+    let row = |i: usize| &from.numbers[i * from.stride..][..length];
+    let whole = rows / TOGETHER * TOGETHER;
+    for i in (0..whole).step_by(TOGETHER) {
+        let together: [&[f32]; TOGETHER] = array::from_fn(|at| row(i + at));
+        for (f, to) in to.chunks_exact_mut(columns).enumerate() {
+            let to = to[i..].first_chunk_mut().expect("as many columns as rows");
+            *to = together.map(|row| scale * row[f]);
+        }
+    }
+    for i in whole..rows {
+        for (to, from) in to.chunks_exact_mut(columns).zip(row(i)) {
             to[i] = scale * from;
         }
     }
@@ -286,13 +300,13 @@ struct Mix<'a, S, const L: usize> {
     /// Queries.
     rows: usize,
     features: usize,
-    /// From a row of `to` to the next.
-    stride: usize,
+    /// Where the head's features begin in the rows of `to`.
+    column: usize,
 }
 
 impl<S: Simd, const L: usize> Mix<'_, S, L> {
     #[inline(always)]
-    fn run(&self, to: &mut [f32]) {
+    fn run(&self, to: &mut [&mut [f32]]) {
         let pair = 2 * S::F32_LANES;
         let whole = self.features / pair * pair;
         for feature in (0..whole).step_by(pair) {
@@ -305,7 +319,7 @@ impl<S: Simd, const L: usize> Mix<'_, S, L> {
 
     /// `N` vectors of features from `feature` on; one alone may be cut short.
     #[inline(always)]
-    fn columns<const N: usize>(&self, feature: usize, to: &mut [f32]) {
+    fn columns<const N: usize>(&self, feature: usize, to: &mut [&mut [f32]]) {
         let mut at = 0;
         if S::REGISTER_COUNT >= 32 {
             at = self.rows::<8, N>(at, feature, to);
@@ -322,7 +336,7 @@ impl<S: Simd, const L: usize> Mix<'_, S, L> {
         &self,
         mut at: usize,
         feature: usize,
-        to: &mut [f32],
+        to: &mut [&mut [f32]],
     ) -> usize {
         let count = (N * S::F32_LANES).min(self.features - feature);
         while at + Q <= self.rows {
@@ -330,7 +344,7 @@ impl<S: Simd, const L: usize> Mix<'_, S, L> {
             for (row, sums) in (at..).zip(sums) {
                 let scale = self.simd.splat_f32s(self.scales[row]);
                 let mixed = sums.map(|sum| self.simd.mul_f32s(sum, scale));
-                let to = &mut to[row * self.stride + feature..][..count];
+                let to = &mut to[row][self.column + feature..][..count];
                 if N == 1 {
                     self.simd.partial_store_f32s(to, mixed[0]);
                 } else {

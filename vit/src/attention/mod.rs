@@ -57,6 +57,50 @@ impl AttentionScratch {
     }
 }
 
+/// What one thread, or a few, do.
+struct Part<'a> {
+    /// Units of queries.
+    units: Range<usize>,
+    heads: Range<usize>,
+    /// The rows of `units`, of each the features of `heads`.
+    mixed: Vec<&'a mut [f32]>,
+}
+
+impl Part<'_> {
+    /// The units before and from `unit` on, which begins at row `row`.
+    fn split_units(mut self, unit: usize, row: usize) -> (Self, Self) {
+        let second = Part {
+            units: unit..self.units.end,
+            heads: self.heads.clone(),
+            mixed: self.mixed.split_off(row),
+        };
+        self.units.end = unit;
+        (self, second)
+    }
+
+    /// The first `count` heads of so many features, and the others.
+    fn split_heads(self, count: usize, features: usize) -> (Self, Self) {
+        let Part {
+            units,
+            heads: Range { start, end },
+            mixed,
+        } = self;
+        let halves = mixed
+            .into_iter()
+            .map(|row| row.split_at_mut(count * features));
+        let (first, second) = halves.unzip();
+        let part = |heads, mixed| Part {
+            units: units.clone(),
+            heads,
+            mixed,
+        };
+        (
+            part(start..start + count, first),
+            part(start + count..end, second),
+        )
+    }
+}
+
 impl Heads {
     /// Features of one head.
     fn features(self) -> usize {
@@ -93,42 +137,52 @@ impl Heads {
             .min(rayon::current_num_threads())
             .min(work / THREAD_PAYS)
             .max(1);
+        let part = Part {
+            units: 0..sequences * self.units(),
+            heads: 0..self.heads,
+            mixed: mixed.chunks_exact_mut(self.width).collect(),
+        };
         let scratch = &mut scratch.numbers[..threads * self.task_numbers()];
-        let units = 0..sequences * self.units();
-        self.divide(qkv, bias, units, mixed, scratch, threads);
+        self.divide(qkv, bias, part, scratch, threads);
     }
 
-    /// Halve the work until each of `threads` threads has a part; `mixed` holds the rows of
-    /// `units`.
+    /// Halve the work until each of `threads` threads has a part: by heads where that leaves no thread
+    /// with more than another and sequences do not, as the last unit of a sequence is dear for its rows.
     fn divide(
         self,
         qkv: &[f32],
         bias: Option<Bias<'_>>,
-        units: Range<usize>,
-        mixed: &mut [f32],
+        part: Part<'_>,
         scratch: &mut [f32],
         threads: usize,
     ) {
-        if threads == 1 || units.len() == 1 {
+        let (units, heads) = (part.units.len(), part.heads.len());
+        let by_heads =
+            !units.is_multiple_of(self.units() * threads) && heads.is_multiple_of(threads);
+        if threads == 1 || units == 1 && !by_heads {
             let scratch = &mut scratch[..self.task_numbers()];
             pulp::Arch::new().dispatch(Task {
                 heads: self,
                 qkv,
                 bias,
-                units,
-                mixed,
+                part,
                 scratch,
             });
             return;
         }
         let many = threads.div_ceil(2);
-        let middle = units.start + units.len() * many / threads;
-        let rows = self.first_row(middle) - self.first_row(units.start);
-        let (above, below) = mixed.split_at_mut(rows * self.width);
+        let (first, second) = match by_heads {
+            true => part.split_heads(heads * many / threads, self.features()),
+            false => {
+                let middle = part.units.start + units * many / threads;
+                let rows = self.first_row(middle) - self.first_row(part.units.start);
+                part.split_units(middle, rows)
+            }
+        };
         let (left, right) = scratch.split_at_mut(many * self.task_numbers());
         rayon::join(
-            || self.divide(qkv, bias, units.start..middle, above, left, many),
-            || self.divide(qkv, bias, middle..units.end, below, right, threads - many),
+            || self.divide(qkv, bias, first, left, many),
+            || self.divide(qkv, bias, second, right, threads - many),
         );
     }
 
