@@ -274,10 +274,7 @@ unsafe fn tile_u6s6<const R: usize>(args: &MicroArgs, row: usize, sums: &Accumul
             }
             for (r, acc) in acc.iter().enumerate() {
                 let acc = acc.map(|v| _mm256_madd_epi16(v, ones));
-                match accumulate {
-                    true => sums.add(row + r, acc),
-                    false => sums.row(row + r, acc),
-                }
+                sums.store(row + r, acc, accumulate);
             }
             accumulate = true;
         }

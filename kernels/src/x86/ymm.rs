@@ -45,28 +45,28 @@ pub(super) struct Accumulators(pub(super) *mut i32);
 impl Sink for Accumulators {
     #[inline(always)]
     unsafe fn row(&self, row: usize, acc: [__m256i; 2]) {
-        // SAFETY: the caller promises the row.
-        unsafe {
-            let c = self.0.add(row * NR).cast::<__m256i>();
-            _mm256_store_si256(c, acc[0]);
-            _mm256_store_si256(c.add(1), acc[1]);
-        }
+        // SAFETY: passed on.
+        unsafe { self.store(row, acc, false) }
     }
 }
 
 impl Accumulators {
-    /// Adds to the accumulators of a row.
+    /// Stores the accumulators of a row, or adds them to those that are there.
     ///
     /// # Safety
     ///
     /// As [`Sink::row`].
     #[inline(always)]
-    pub(super) unsafe fn add(&self, row: usize, acc: [__m256i; 2]) {
+    pub(super) unsafe fn store(&self, row: usize, acc: [__m256i; 2], add: bool) {
         // SAFETY: the caller promises the row.
         unsafe {
             let c = self.0.add(row * NR).cast::<__m256i>();
-            let sum = |half: usize| _mm256_add_epi32(acc[half], _mm256_load_si256(c.add(half)));
-            self.row(row, [sum(0), sum(1)]);
+            for (half, mut v) in acc.into_iter().enumerate() {
+                if add {
+                    v = _mm256_add_epi32(v, _mm256_load_si256(c.add(half)));
+                }
+                _mm256_store_si256(c.add(half), v);
+            }
         }
     }
 }
