@@ -28,7 +28,7 @@ fn layer((m, k, n): (usize, usize, usize), bits: u32, isa: Isa, noise: Noise) ->
         .expect("a valid layer")
 }
 
-/// Codes × packed weights → accumulators, by the micro-kernel of `layer` and with its blocking.
+/// Codes × packed weights → accumulators in memory, by the micro-kernel of `layer`, without outputs.
 struct BareGemm {
     kernel: Ready<MicroKernel>,
     codes: AVec<u8, ConstAlign<64>>,

@@ -1,5 +1,5 @@
 //! The single pass: blocks of rows are quantized just before they are used, multiplied with one
-//! panel after another, and finished while the accumulators are still in L1.
+//! panel after another, and finished while the accumulators are in registers or L1.
 
 use std::ops::Range;
 

@@ -9,8 +9,8 @@ use noisyquant_kernels::table::{MicroKernel, Ready};
 /// Blocks are at least this high where weights stay in L2.
 const LOW_BLOCK: usize = 24;
 
-/// Accumulators of one step. Short steps spread the stores of outputs between the products, so that the
-/// store buffer does not fill: 8 KiB cost AVX-512-VNNI 5 %; one tile costs the smaller tiles 4 %.
+/// Accumulators of one step, where the epilogue is a step of its own. Short steps spread the stores of
+/// outputs between the products, so that the store buffer does not fill; one tile costs the smaller tiles 4 %.
 const ACCUMULATOR_BYTES: usize = 3 << 10;
 
 /// A task shorter than this is not worth handing to another thread.
@@ -38,7 +38,8 @@ pub struct Plan {
     pub shape: (usize, usize, usize),
     /// Rows quantized at a time, just before they are used.
     pub block_rows: usize,
-    /// Rows that one call of the micro-kernel takes from a block.
+    /// Rows of accumulators in working memory: those of one call of the micro-kernel, where the kernel does
+    /// not finish outputs in registers.
     pub step_rows: usize,
     /// Tasks that the call is split into at the most.
     pub tasks: usize,
@@ -67,8 +68,9 @@ impl Plan {
         // outputs are written along rows. Other weights come from L3 or memory, and a kernel that
         // widens them does so once a block: then a block is as high as half of L2 holds codes.
         let weights_stay = n.saturating_mul(k) <= l2 / 3;
-        let highest = (l2 / 2 / (codes_stride(k) * code_bytes * planes)).max(mr);
         let wide_panel = kernel.wide_panel(k);
+        let room = (l2 / 2).saturating_sub(wide_panel * size_of::<i16>());
+        let highest = (room / (codes_stride(k) * code_bytes * planes)).max(mr);
         let low = weights_stay && wide_panel == 0;
         let high = if low {
             LOW_BLOCK.next_multiple_of(mr).min(highest)
@@ -160,8 +162,8 @@ impl fmt::Display for Plan {
         )?;
         writeln!(
             f,
-            "  columns: {panels} panel(s) of {}, each meets a block {} rows at a time",
-            self.nr, self.step_rows,
+            "  columns: {panels} panel(s) of {}, each meets a whole block",
+            self.nr,
         )?;
         match (self.tasks, self.split(m, panels)) {
             (2.., Some(Split::Rows)) => write!(f, "  threads: {} tasks by rows", self.tasks),
@@ -241,8 +243,9 @@ mod tests {
                 let blocks = m.div_ceil(plan.block_rows);
                 let higher =
                     m.div_ceil((blocks - 1).max(1)) * codes_stride(k) * kernel.code_bytes();
+                let with_panel = higher + 2 * kernel.wide_panel(k);
                 assert!(
-                    blocks == 1 || higher > isa::l2_bytes() / 2 || one_tile,
+                    blocks == 1 || with_panel > isa::l2_bytes() / 2 || one_tile,
                     "{plan}"
                 );
             }

@@ -87,7 +87,7 @@ NEON_KERNELS = [
 # the step that is repeated.
 X86_KERNELS = [
     Kernel(
-        "avx2_u8s8_6x16x2", "avx2::tile_u8s8", r"vpmaddwd", 16,
+        "avx2_u8s8_6x16x2", "avx2::tile_u8s8", r"vpmaddwd", 16,  # where a panel was widened
         [line for i in range(12) for line in (
             "vpmaddwd %ymm12, %ymm13, %ymm14", f"vpaddd %ymm14, %ymm{i}, %ymm{i}")],
         12 * 16, X86,
@@ -236,6 +236,7 @@ def main():
 
     for kernel in KERNELS[arch]:
         found = loops_of(kernel, code)
+        found = [loop for loop in found if not count(loop, "vpmovsxbw")]
         counts = [count(loop, kernel.instruction) for loop in found]
         loop = found[counts.index(kernel.in_loop or max(counts))]
         if options.loops:

@@ -35,8 +35,8 @@ pub(crate) struct BlockArgs {
     /// Working memory for [`MicroKernel::wide_panel`] weights, aligned to 64 bytes.
     #[allow(dead_code, reason = "not every architecture has a kernel that widens")]
     pub(crate) wide_panel: *mut i16,
-    /// The epilogue, and its operands for the first row and panel: `m` and `n` are those of the whole
-    /// output, `c` is not used.
+    /// The epilogue, for a block leaf that has accumulators in memory; and its operands for the first row
+    /// and panel: `m` and `n` are those of the whole output, `c` is not used.
     pub(crate) finish: unsafe fn(&FinishArgs),
     pub(crate) output: FinishArgs,
     /// Element type of the output.

@@ -192,8 +192,8 @@ impl Ready<MicroKernel> {
         }
     }
 
-    /// The product of all rows of `codes` with all channels of `y`, finished by `epilogue` into `y`
-    /// (eq. 4 and 9). `b` holds their panels; `working` is memory for
+    /// The product of all rows of `codes` with all channels of `y`, finished into `y` (eq. 4 and 9) by
+    /// `epilogue`, or by the kernel itself as that would, while the sums are in registers. `b` holds their panels; `working` is memory for
     /// [`wide_panel`](MicroKernel::wide_panel) weights and at least one tile of accumulators, better a
     /// few.
     ///
@@ -365,6 +365,9 @@ impl Ready<Epilogue> {
             "accumulators"
         );
         let args = self.operands(c, nr, channels, y);
+        if args.m == 0 || args.n == 0 {
+            return;
+        }
         // SAFETY: `Ready` proves CPU support; `MatMut`, the assert and `operands` prove the rest.
         unsafe { (self.finish)(&args) }
     }

@@ -190,21 +190,32 @@ fn check_product(
 /// strided and ending at the unmapped page.
 fn check_block(kernel: Ready<MicroKernel>) {
     for (k, tiles) in [(64, 1), (192, 1), (128, 3)] {
-        check_blocks(kernel, k, tiles);
+        check_blocks::<f32>(kernel, k, tiles, "random");
+    }
+    check_blocks::<f16>(kernel, 64, 1, "random");
+    check_blocks::<bf16>(kernel, 64, 1, "random");
+    for kind in FILLS {
+        check_blocks::<f32>(kernel, 64, 2, kind);
     }
 }
 
 /// [`check_block`] for `k` inputs and working memory for `tiles` tiles.
-fn check_blocks(kernel: Ready<MicroKernel>, k: usize, tiles: usize) {
-    let nr = kernel.tile.nr;
+fn check_blocks<T: Element + PartialEq + std::fmt::Debug>(
+    kernel: Ready<MicroKernel>,
+    k: usize,
+    tiles: usize,
+    kind: &str,
+) {
+    let (mr, nr) = (kernel.tile.mr, kernel.tile.nr);
     let (max_code, max_weight) = widths(&kernel).into_iter().max().unwrap();
-    let epilogue = table::epilogue(kernel.isa, Elem::F32).unwrap();
+    let epilogue = table::epilogue(kernel.isa, T::ELEM).unwrap();
     let mut rng = Rng(17);
-    for m in around(kernel.tile.mr) {
+    // Behind two tiles, one of every height.
+    for m in around(mr).into_iter().chain(2 * mr + 2..3 * mr) {
         for n in around(nr).into_iter().chain([3 * nr - 2]) {
             let mut codes = vec![0u8; m * k];
             let mut weights = vec![0i8; n * k];
-            fill("random", max_code, max_weight, &mut codes, &mut weights);
+            fill(kind, max_code, max_weight, &mut codes, &mut weights);
             let panel = kernel.tile.panel();
             let mut packed = Guarded::<i8>::aligned(panel.packed_len(n, k).unwrap());
             panel.pack(&weights, n, k, &mut packed);
@@ -229,8 +240,9 @@ fn check_blocks(kernel: Ready<MicroKernel>, k: usize, tiles: usize) {
                 bias: &bias,
             };
             let y_stride = n + m % 3;
-            let mut y = Guarded::<f32>::new((m - 1) * y_stride + n);
-            y.fill(-7.0);
+            let mut y = Guarded::<T>::new((m - 1) * y_stride + n);
+            let untouched = T::from_f32(-7.0);
+            y.fill(untouched);
             let accumulators = tiles * kernel.tile.mr * nr;
             let mut working = Guarded::<i32>::aligned(kernel.wide_panel(k) / 2 + accumulators);
             let out = MatMut::new(&mut y[..], m, n, y_stride).unwrap();
@@ -245,14 +257,14 @@ fn check_blocks(kernel: Ready<MicroKernel>, k: usize, tiles: usize) {
                 let expected = if col < n {
                     let row = &codes[r * k..(r + 1) * k];
                     let acc = spec::accumulate(row, &weights[col * k..(col + 1) * k]);
-                    spec::output(acc, comp[col], scale[col], bias[col])
+                    T::from_f32(spec::output(acc, comp[col], scale[col], bias[col]))
                 } else {
-                    -7.0
+                    untouched
                 };
                 assert_eq!(
                     *value,
                     expected,
-                    "{} block m={m} n={n} at {:?}",
+                    "{} block {kind} m={m} n={n} at {:?}",
                     kernel.name,
                     (r, col)
                 );
@@ -344,6 +356,18 @@ fn check_prologue<T: Element>(row: Ready<table::Prologue>) {
 
 fn check_epilogue<T: Element + PartialEq + std::fmt::Debug>(row: Ready<table::Epilogue>) {
     let mut rng = Rng(13);
+    // No rows or no columns: nothing is read or written.
+    for (m, n) in [(0, 40), (3, 0)] {
+        let channels = Channels {
+            comp: &[0; 48],
+            scale: &[1.0; 48],
+            bias: &[0.0; 48],
+        };
+        let c = Guarded::<i32>::new(m * 48);
+        let mut y = Guarded::<T>::new(0);
+        let out = MatMut::new(&mut y[..], m, n, n).unwrap();
+        row.finish(&c, 48, channels, out);
+    }
     for nr in [5, 8, 16, 32, 48] {
         for n in (0..=nr).filter(|n| *n > 0) {
             for m in [1, 2, 3] {

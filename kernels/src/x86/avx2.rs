@@ -4,7 +4,8 @@
 
 use core::arch::{asm, x86_64::*};
 
-use super::ymm::{self, Accumulators, Dot, MR, NR, Sink, TileFn, Tiles};
+use super::tiles::{TileFn, for_each_tile};
+use super::ymm::{self, Accumulators, Dot, MR, NR, Sink, Tiles};
 use crate::leaf::{BlockArgs, MicroArgs, WidenArgs};
 use crate::table::MicroKernel;
 
@@ -33,7 +34,8 @@ pub(super) unsafe fn micro_u8s8(args: &MicroArgs) {
 pub(super) unsafe fn block_u8s8(_: &MicroKernel, args: &BlockArgs) {
     let (weights, k, wide) = (args.first.b, args.first.k, args.wide_panel);
     for panel in 0..args.panels {
-        // SAFETY: the panel exists, a multiple of 64 long, and `wide_panel` has room for it.
+        // SAFETY: the panel exists, aligned and a multiple of 64 long; `wide_panel` has room for it and
+        // is aligned, too.
         unsafe {
             let weights = weights.add(panel * NR * k);
             if args.first.m < WORTH_WIDENING {
@@ -64,7 +66,7 @@ trait Weights {
     ///
     /// # Safety
     ///
-    /// The CPU has AVX2; 32 weights are readable and aligned.
+    /// The CPU has AVX2; 32 weights are readable, and aligned to half their bytes.
     unsafe fn load(b: *const i8) -> [__m256i; 2];
 }
 
@@ -106,7 +108,8 @@ impl<W: Weights> Tiles for Exact<W> {
 
 /// # Safety
 ///
-/// As [`micro_u8s8`] with weights as `W` has them, `row + R ≤ m`, and `sink` takes these rows.
+/// As [`micro_u8s8`] with weights as `W` has them, but for `c`; `row + R ≤ m`, and `sink` takes these
+/// rows.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile_u8s8<W: Weights, K: Sink, const R: usize>(args: &MicroArgs, row: usize, sink: &K) {
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
@@ -213,7 +216,7 @@ impl Tiles for Maddubs {
 
 /// # Safety
 ///
-/// As [`micro_u7s8`], `row + R ≤ m`, and `sink` takes these rows.
+/// As [`micro_u7s8`], but for `c`; `row + R ≤ m`, and `sink` takes these rows.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile_u7s8<K: Sink, const R: usize>(args: &MicroArgs, row: usize, sink: &K) {
     // SAFETY: passed on.
@@ -240,18 +243,18 @@ pub(super) unsafe fn micro_u6s6(args: &MicroArgs) {
         tile_u6s6::<6>,
     ];
     // SAFETY: passed on.
-    unsafe { ymm::for_each_tile(args, &TILES, &Accumulators(args.c)) }
+    unsafe { for_each_tile(args, &TILES, &Accumulators(args.c)) }
 }
 
 /// # Safety
 ///
-/// As [`micro_u6s6`], and `row + R ≤ m`.
+/// As [`micro_u6s6`], but for `c`; `row + R ≤ m`, and `sums` takes these rows.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile_u6s6<const R: usize>(args: &MicroArgs, row: usize, sums: &Accumulators) {
     let ones = _mm256_set1_epi16(1);
     let mut accumulate = false;
     // SAFETY: `row + R ≤ m` rows of `k` codes and `k / 4` groups of 64 weights exist, `k` is a
-    // multiple of 32; `c` holds `m · NR` values.
+    // multiple of 32.
     unsafe {
         let rows = ymm::rows::<R>(args, row);
         let mut b = args.b;

@@ -17,6 +17,7 @@
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
+use super::tiles::{TileFn, for_each_tile};
 use crate::layout::{K_ALIGN, padded_k};
 use crate::leaf::{BlockArgs, FinishArgs, MicroArgs, QuantizeArgs};
 use crate::table::MicroKernel;
@@ -71,9 +72,6 @@ unsafe fn block_to<D: Destination>(args: &BlockArgs) {
     }
 }
 
-/// A register tile: computes rows `row..row + R` for its number of rows `R`.
-type TileFn<K> = unsafe fn(&MicroArgs, usize, &K);
-
 /// `tiles()[r - 1]` computes `r` rows.
 const fn tiles<K: Sink>() -> [TileFn<K>; MR] {
     [
@@ -92,26 +90,11 @@ const fn tiles<K: Sink>() -> [TileFn<K>; MR] {
     ]
 }
 
-/// Covers all rows with the tallest tiles and a shorter last one.
-///
-/// # Safety
-///
-/// As [`micro`], and `sink` takes all rows.
-unsafe fn for_each_tile<K>(args: &MicroArgs, tiles: &[TileFn<K>; MR], sink: &K) {
-    let mut row = 0;
-    while row < args.m {
-        let rows = MR.min(args.m - row);
-        // SAFETY: passed on, and `row + rows ≤ m`.
-        unsafe { tiles[rows - 1](args, row, sink) };
-        row += rows;
-    }
-}
-
 /// Rows `row..row + R`, all 32 channels, with `S` sets of accumulators that take turns over `k`.
 ///
 /// # Safety
 ///
-/// As [`micro`], `row + R ≤ m`, and `sink` takes these rows.
+/// As [`micro`], but for `c`; `row + R ≤ m`, and `sink` takes these rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn tile<K: Sink, const R: usize, const S: usize>(args: &MicroArgs, row: usize, sink: &K) {
     let stride = args.a_stride;

@@ -5,7 +5,8 @@
 
 use core::arch::x86_64::*;
 
-use super::ymm::{self, Dot, MR, Sink, TileFn, Tiles};
+use super::tiles::TileFn;
+use super::ymm::{self, Dot, MR, Sink, Tiles};
 use crate::leaf::{BlockArgs, MicroArgs};
 use crate::table::MicroKernel;
 
@@ -58,7 +59,7 @@ impl Tiles for Vnni {
 
 /// # Safety
 ///
-/// As [`micro`], `row + R ≤ m`, and `sink` takes these rows.
+/// As [`micro`], but for `c`; `row + R ≤ m`, and `sink` takes these rows.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 unsafe fn tile<K: Sink, const R: usize, const S: usize>(args: &MicroArgs, row: usize, sink: &K) {
     // SAFETY: passed on.

@@ -13,6 +13,7 @@ mod avxvnni;
 mod cache;
 mod detect;
 mod probe;
+mod tiles;
 mod ymm;
 mod ymm_convert;
 

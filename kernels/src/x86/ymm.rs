@@ -10,6 +10,7 @@
 
 use core::arch::{asm, x86_64::*};
 
+use super::tiles::{TileFn, for_each_tile};
 use super::ymm_convert::{Bf16, Destination, F16, F32, Finished};
 use crate::leaf::{BlockArgs, MicroArgs};
 use crate::view::Elem;
@@ -18,9 +19,6 @@ use crate::view::Elem;
 pub(super) const MR: usize = 6;
 /// Output channels of a panel.
 pub(super) const NR: usize = 16;
-
-/// A register tile: computes rows `row..row + R` for its number of rows `R`.
-pub(super) type TileFn<K> = unsafe fn(&MicroArgs, usize, &K);
 
 /// The register tiles of a micro-kernel.
 pub(super) trait Tiles {
@@ -71,11 +69,13 @@ impl Accumulators {
     }
 }
 
-/// Micro-kernel of these tiles.
+/// Micro-kernel of these tiles. `#[inline(always)]`, as what follows, so that all takes on the
+/// instruction set of the leaf that calls it.
 ///
 /// # Safety
 ///
 /// The CPU has what the tiles need and `args` keeps their promises.
+#[inline(always)]
 pub(super) unsafe fn micro<T: Tiles>(args: &MicroArgs) {
     // SAFETY: passed on; `c` has all rows.
     unsafe { for_each_tile(args, &T::tiles(), &Accumulators(args.c)) }
@@ -86,6 +86,7 @@ pub(super) unsafe fn micro<T: Tiles>(args: &MicroArgs) {
 /// # Safety
 ///
 /// The CPU has what the tiles need and `args` keeps the promises of [`BlockArgs`].
+#[inline(always)]
 pub(super) unsafe fn block<T: Tiles>(args: &BlockArgs) {
     for panel in 0..args.panels {
         // SAFETY: the panel exists.
@@ -98,6 +99,7 @@ pub(super) unsafe fn block<T: Tiles>(args: &BlockArgs) {
 /// # Safety
 ///
 /// As [`block`]; the panel exists, and `b` holds its weights as the tiles read them.
+#[inline(always)]
 pub(super) unsafe fn finish_panel<T: Tiles>(args: &BlockArgs, panel: usize, b: *const i8) {
     // SAFETY: passed on.
     unsafe {
@@ -112,6 +114,7 @@ pub(super) unsafe fn finish_panel<T: Tiles>(args: &BlockArgs, panel: usize, b: *
 /// # Safety
 ///
 /// As [`finish_panel`], for outputs of `D`.
+#[inline(always)]
 unsafe fn finish_panel_to<T: Tiles, D: Destination>(args: &BlockArgs, panel: usize, b: *const i8) {
     let first = &args.first;
     // SAFETY: the caller promises the panel; the output has all rows.
@@ -148,21 +151,6 @@ pub(super) trait Dot {
     unsafe fn dot(acc: __m256i, codes: __m256i, weights: __m256i) -> __m256i;
 }
 
-/// Covers all rows with the tallest tiles and a shorter last one; `tiles[r - 1]` has `r` rows.
-///
-/// # Safety
-///
-/// The CPU has what the tiles need, `args` keeps their promises, and `sink` takes all rows.
-pub(super) unsafe fn for_each_tile<K>(args: &MicroArgs, tiles: &[TileFn<K>; MR], sink: &K) {
-    let mut row = 0;
-    while row < args.m {
-        let rows = MR.min(args.m - row);
-        // SAFETY: passed on, and `row + rows ≤ m`.
-        unsafe { tiles[rows - 1](args, row, sink) };
-        row += rows;
-    }
-}
-
 /// Rows `row..row + R`, all 16 channels, with `S` sets of accumulators that take turns over `k`:
 /// short tiles need them to cover the latency of the dot product.
 ///
@@ -170,8 +158,8 @@ pub(super) unsafe fn for_each_tile<K>(args: &MicroArgs, tiles: &[TileFn<K>; MR],
 ///
 /// # Safety
 ///
-/// The CPU has AVX2 and what `D` needs; `args` keeps the promises of [`MicroArgs`] for `NR = 16`,
-/// `KR = 4`; `row + R ≤ m`, and `sink` takes these rows.
+/// The CPU has AVX2, FMA, F16C and what `D` needs; `args` keeps the promises of [`MicroArgs`] for
+/// `NR = 16`, `KR = 4`, but for `c`; `row + R ≤ m`, and `sink` takes these rows.
 #[inline(always)]
 pub(super) unsafe fn tile<D: Dot, K: Sink, const R: usize, const S: usize>(
     args: &MicroArgs,
