@@ -1,7 +1,7 @@
 """Our ViT-S/14 next to onnxruntime and OpenVINO running the same weights: 224 x 224, batch 1, one run.
 
     python compare.py --checkpoint /tmp/vits14 --calibration PHOTOS --test PHOTOS \\
-        --ours 'target/release/noisyquant bench /tmp/vits14-int8.safetensors --json'
+        --ours 'target/release/noisyquant bench /tmp/vits14 --batch 1 --threads 2 --json'
 
 Each engine runs in turn, `--rounds` times; a figure is the median of the rounds' medians, in milliseconds. Cosines
 are of the class-token features to onnxruntime's in f32, over the test photos. Close everything else first. The
@@ -148,6 +148,10 @@ def print_tables(report):
         print()
     for name, value in report["ratios"].items():
         print(f"{name:44} {value:6.2f}")
+    if report["shares"]:
+        print("\nwhere our time goes, int8, per cent (the largest that is not linear comes next)")
+    for operation, percent in report["shares"].items():
+        print(f"  {operation:42} {percent:6.1f}")
     by_settings = {}
     for row in report["rows"]:
         for name, value in row.get("settings", {}).items():
@@ -169,7 +173,7 @@ def main():
         cosines = graphs.cosine(found, features[0])
         row |= {"cosine_mean": float(cosines.mean()), "cosine_least": float(cosines.min())}
     report = {"processor": processor(), "threads": options.threads, "rounds": options.rounds, "runs": options.runs,
-              "rows": rows, "ratios": ratios(rows)}
+              "rows": rows, "ratios": ratios(rows), "shares": ours.shares}
     print(json.dumps(report)) if options.json else print_tables(report)
 
 

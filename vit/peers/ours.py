@@ -19,6 +19,10 @@ def objects(text: str):
             documents = [inner for inner in document.values() if isinstance(inner, (list, dict))] + documents
 
 
+shares: dict[str, float] = {}
+"""Per cent of the time that each kind of operation takes, as the last measurement had it."""
+
+
 def measure(command: str, threads: int) -> dict[tuple[int, str], float]:
     """{(bits, what else tells rows apart): milliseconds} of rows with batch 1 and these threads."""
     try:
@@ -29,6 +33,8 @@ def measure(command: str, threads: int) -> dict[tuple[int, str], float]:
         raise SystemExit(f"{command}: exit code {done.returncode}: {done.stderr.strip()[-400:]}")
     rows = {}
     for row in objects(done.stdout):
+        if "operation" in row and row.get("threads", threads) == threads:
+            shares[row["operation"]] = float(row["percent"])
         if "bits" not in row or "med_ms" not in row:
             continue
         if row.get("batch", 1) != 1 or row.get("threads", threads) != threads:

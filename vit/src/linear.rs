@@ -117,7 +117,7 @@ impl FloatLinear {
     }
 }
 
-/// Name of the f32 kernel that float layers and attention run on this CPU.
+/// Name of the f32 kernel that float layers run on this CPU.
 pub fn float_kernel() -> String {
     GemmExecutor::<f32>::new().kernel_name().to_string()
 }

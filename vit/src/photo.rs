@@ -14,6 +14,9 @@ use image::{ImageReader, RgbImage};
 
 use crate::{Interpolation, Preprocess};
 
+/// Most pixels of a resized image: 12 bytes each, twice.
+const MAX_PIXELS: usize = 1 << 26;
+
 /// Why a photo cannot be a model's input.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -30,6 +33,16 @@ pub enum PhotoError {
     #[error("image: expected at least {expected}×{expected} pixels to crop, got {width}×{height}")]
     TooSmall {
         /// Side of the crop.
+        expected: usize,
+        /// Width of the resized image.
+        width: usize,
+        /// Height of the resized image.
+        height: usize,
+    },
+    /// The image is so narrow that it would be enormous when resized.
+    #[error("image: expected at most {expected} pixels once resized, got {width}×{height}")]
+    TooLarge {
+        /// Most pixels.
         expected: usize,
         /// Width of the resized image.
         width: usize,
@@ -79,7 +92,7 @@ pub fn decode(path: &Path) -> Result<RgbImage, PhotoError> {
 ///
 /// # Errors
 ///
-/// [`PhotoError::Channels`], [`PhotoError::TooSmall`].
+/// [`PhotoError::Channels`], [`PhotoError::TooSmall`], [`PhotoError::TooLarge`].
 pub fn prepare(
     image: &RgbImage,
     preprocess: &Preprocess,
@@ -97,6 +110,14 @@ pub fn prepare(
     if height < crop || width < crop {
         return Err(PhotoError::TooSmall {
             expected: crop,
+            width,
+            height,
+        });
+    }
+    // Either pass of resizing: the first narrows or widens rows alone.
+    if height.max(image.height() as usize).saturating_mul(width) > MAX_PIXELS {
+        return Err(PhotoError::TooLarge {
+            expected: MAX_PIXELS,
             width,
             height,
         });
@@ -125,7 +146,7 @@ pub fn prepare(
 /// rounded down as `transformers` and torchvision do.
 fn shorter_side(image: &RgbImage, side: usize) -> [usize; 2] {
     let [height, width] = [image.height(), image.width()].map(|size| size as usize);
-    let longer = |long: usize, short: usize| side * long / short.max(1);
+    let longer = |long: usize, short: usize| side.saturating_mul(long) / short.max(1);
     match height < width {
         true => [side, longer(width, height)],
         false => [longer(height, width), side],

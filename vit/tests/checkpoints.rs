@@ -9,7 +9,7 @@ use std::{
 };
 
 use common::{File, Stored};
-use noisyquant_vit::{Model, OpenOptions, Overrides};
+use noisyquant_vit::{Interpolation, Model, OpenOptions, Overrides};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -297,6 +297,16 @@ fn a_wrong_configuration_is_named() {
         checkpoint.json("config.json", |config| config[key] = value);
         assert_eq!(checkpoint.error(), format!("FOLDER: {expected}"));
     }
+    for variant in ["hf-vit", "hf-swin"] {
+        let checkpoint = Checkpoint::of(variant);
+        checkpoint.json("config.json", |config| {
+            config["image_size"] = json!([40, 48]);
+        });
+        assert_eq!(
+            checkpoint.error(),
+            "FOLDER: config.json `image_size`: expected a square, got [40, 48]"
+        );
+    }
     let swin = Checkpoint::of("hf-swin");
     swin.json("config.json", |config| config["depths"] = json!([2, 2, 2]));
     assert_eq!(
@@ -335,12 +345,36 @@ fn a_wrong_configuration_is_named() {
             json!(9),
             "preprocessor_config.json `resample`: expected 0",
         ),
+        (
+            "size",
+            json!({"height": 40, "width": 48}),
+            "preprocessor_config.json `size`: expected a square, got 40 × 48",
+        ),
     ] {
         let checkpoint = Checkpoint::of("hf-vit");
         checkpoint.json("preprocessor_config.json", |config| config[key] = value);
         let error = checkpoint.error();
         assert!(error.starts_with(&format!("FOLDER: {expected}")), "{error}");
     }
+}
+
+#[test]
+fn a_processor_that_does_not_say_how_resizes_as_its_kind_does() {
+    let interpolation = |kind: Value| {
+        let checkpoint = Checkpoint::of("hf-vit");
+        checkpoint.json("preprocessor_config.json", |config| {
+            let config = config.as_object_mut().unwrap();
+            config.remove("resample");
+            config.remove("image_processor_type");
+            config.insert("feature_extractor_type".into(), kind);
+        });
+        let model = checkpoint.open().unwrap();
+        model.config().preprocess.interpolation
+    };
+    let bilinear = interpolation(json!("ViTFeatureExtractor"));
+    assert_eq!(bilinear, Interpolation::Bilinear);
+    let bicubic = interpolation(json!("DeiTFeatureExtractor"));
+    assert_eq!(bicubic, Interpolation::Bicubic);
 }
 
 #[test]
@@ -366,6 +400,14 @@ fn overrides_that_do_not_fit_are_refused() {
     assert_eq!(
         error("hf-vit", size(41)),
         "FOLDER: image size: expected a multiple of the patch size 8, got 41"
+    );
+    let resize = Overrides {
+        resize: Some(1 << 32),
+        ..Overrides::default()
+    };
+    assert_eq!(
+        error("hf-vit", resize),
+        "FOLDER: resize: expected from the crop 40 to 16384, got 4294967296"
     );
     assert_eq!(
         error("hf-swin", size(24)),

@@ -145,7 +145,8 @@ fn some_layers_may_have_settings_of_their_own() {
     write(
         "[[layer]]\nname = 'blocks.*.mlp.fc?'\nweight-bits = 6\nbias = 'shift'\n\
          [[layer]]\nname = 'blocks.0.mlp.fc1'\nactivation-bits = 5\n\
-         [[layer]]\nname = 'head'\nfloat = true\n",
+         [[layer]]\nname = 'head'\nfloat = true\n\
+         [[layer]]\nname = '*'\nseed = 7\n",
     );
     let flags = ["--layers", &layers, "--bias", "none", "--json"];
     let summary = json(&bench.quantize("mixed", &flags));
@@ -197,6 +198,18 @@ fn some_layers_may_have_settings_of_their_own() {
         assert!(error.contains(words), "{words} is missing in {error}");
         assert!(!fs::exists(bench.path("none")).unwrap());
     }
+
+    // A quantizer asked for of all layers is none of the one that finds its own.
+    write("[[layer]]\nname = 'head'\nbias = 'auto'\n");
+    let flags = [
+        "--layers",
+        &layers,
+        "--quantizer",
+        "minmax",
+        "--bias",
+        "none",
+    ];
+    bench.quantize("one", &flags);
 }
 
 #[test]

@@ -151,4 +151,13 @@ fn what_is_no_photo_is_refused() {
     }
     let thin = RgbImage::new(1, 4000);
     assert!(photo::prepare(&thin, &preprocess(), 3).is_ok());
+    let enormous = Preprocess {
+        resize: 2000,
+        ..preprocess()
+    };
+    let error = photo::prepare(&thin, &enormous, 3);
+    assert!(
+        matches!(error, Err(PhotoError::TooLarge { width: 2000, .. })),
+        "{error:?}"
+    );
 }

@@ -334,5 +334,14 @@ fn text(rows: &[Timing], shares: &[Share]) -> String {
         }
         text += &format!("  {:5.1} %  {}\n", share.percent, share.operation);
     }
+    if let Some(next) = shares
+        .iter()
+        .find(|share| !share.operation.starts_with("linear"))
+    {
+        text += &format!(
+            "\nWhat to do next: of what is not a linear layer, {} takes most.\n",
+            next.operation
+        );
+    }
     text
 }

@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let (folder, got) = (arguments.images.display(), names.len());
         return Err(format!("{folder}: expected at most {classes} folders, one for each class of the model, got {got}").into());
     }
-    let batch = usize::from(arguments.batch);
+    let batch = usize::from(arguments.batch).min(images.len().max(1));
     let mut workspace = Workspace::new(&model, batch);
     let (mut top1, mut top5, mut seconds) = (0usize, 0usize, 0.0);
     let started = Instant::now();
@@ -71,12 +71,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             // Classes before the right one, equal logits in the order of the classes.
             let right = logits[image.class];
             let better = |(class, logit): (usize, &f32)| {
-                *logit > right || (*logit == right && class < image.class)
+                // NaN is right of nothing.
+                !(*logit < right || *logit == right && class >= image.class)
             };
             let rank = logits
                 .iter()
                 .enumerate()
-                .filter(|pair| better(*pair))
+                .filter(|pair| pair.0 != image.class && better(*pair))
                 .count();
             top1 += usize::from(rank < 1);
             top5 += usize::from(rank < 5);

@@ -96,8 +96,7 @@ struct LayerOverride {
     bias: Option<BiasFlag>,
     seed: Option<u64>,
     /// Keep the layer in f32.
-    #[serde(default)]
-    float: bool,
+    float: Option<bool>,
 }
 
 /// Ends the program as clap does if flags contradict each other.
@@ -182,10 +181,14 @@ impl LayerOverride {
         *settings = Settings {
             weight_bits: self.weight_bits.unwrap_or(settings.weight_bits),
             activation_bits: self.activation_bits.unwrap_or(settings.activation_bits),
-            quantizer: self.quantizer.or(settings.quantizer),
+            // One asked for of all layers has no meaning where this one is to find its own.
+            quantizer: match self.bias {
+                Some(BiasFlag::Auto) => self.quantizer,
+                _ => self.quantizer.or(settings.quantizer),
+            },
             bias: self.bias.unwrap_or(settings.bias),
             seed: self.seed.unwrap_or(settings.seed),
-            float: self.float,
+            float: self.float.unwrap_or(settings.float),
         };
     }
 }

@@ -122,8 +122,16 @@ impl Reader<'_> {
         agree("intermediate_size", stated.intermediate_size, mlp_width)?;
         agree("num_register_tokens", stated.num_register_tokens, registers)?;
         agree("num_channels", stated.num_channels, channels)?;
-        agree("patch_size", same(&stated.patch_size), patch_size)?;
-        agree("image_size", same(&stated.image_size), trained_size)?;
+        agree(
+            "patch_size",
+            square("patch_size", &stated.patch_size)?,
+            patch_size,
+        )?;
+        agree(
+            "image_size",
+            square("image_size", &stated.image_size)?,
+            trained_size,
+        )?;
         let vit = VitConfig {
             patch_size,
             width,
@@ -211,7 +219,11 @@ impl Reader<'_> {
         let heads = each(|stage| stage.heads);
         agree("num_heads", stated.num_heads.clone(), heads.clone())?;
         agree("num_channels", stated.num_channels, channels)?;
-        agree("patch_size", same(&stated.patch_size), patch_size)?;
+        agree(
+            "patch_size",
+            square("patch_size", &stated.patch_size)?,
+            patch_size,
+        )?;
         if let Some(asked) = &self.overrides.heads
             && *asked != heads
         {
@@ -222,10 +234,11 @@ impl Reader<'_> {
             });
         }
         let timm = stated.pretrained_cfg.as_ref();
-        let timm = timm.and_then(|timm| timm.input_size.as_ref()?.last().copied());
-        let image_size = same(&stated.image_size)
-            .or(same(&stated.model_args.img_size))
-            .or(timm)
+        let timm = timm.and_then(|timm| timm.input_size.as_ref()?.get(1..));
+        let timm = timm.map(|sides| Sizes::Several(sides.to_vec()));
+        let image_size = square("image_size", &stated.image_size)?
+            .or(square("img_size", &stated.model_args.img_size)?)
+            .or(square("input_size", &timm)?)
             .or(self.overrides.image_size);
         // What Swin is published at.
         let image_size = match (image_size, stages.first().map(|stage| stage.window)) {
@@ -342,6 +355,18 @@ pub(crate) fn position_grid(
 
 fn same(sizes: &Option<Sizes>) -> Option<usize> {
     sizes.as_ref().and_then(Sizes::same)
+}
+
+/// A side that `config.json` states; refuses two that differ.
+fn square(key: &str, sizes: &Option<Sizes>) -> Result<Option<usize>, Error> {
+    match (sizes, same(sizes)) {
+        (Some(Sizes::Several(sides)), None) => Err(Error::Setting {
+            what: format!("config.json `{key}`"),
+            expected: "a square".into(),
+            got: format!("{sides:?}"),
+        }),
+        (_, side) => Ok(side),
+    }
 }
 
 /// Refuse a `config.json` that contradicts the tensors.

@@ -15,6 +15,8 @@ pub(crate) use stated::Sidecars;
 
 /// Largest side of an image, in pixels.
 const MAX_IMAGE: usize = 4096;
+/// Largest length to which an image's shorter side is resized.
+const MAX_RESIZE: usize = 4 * MAX_IMAGE;
 /// Largest side of a window, in tokens: biases and masks grow with its fourth power.
 const MAX_WINDOW: usize = 32;
 /// Most features of a token or a hidden layer: what a quantized layer takes.
@@ -294,8 +296,8 @@ impl Config {
         )?;
         require(
             "resize",
-            *resize >= *crop,
-            || format!("at least the crop {crop}"),
+            (*crop..=MAX_RESIZE).contains(resize),
+            || format!("from the crop {crop} to {MAX_RESIZE}"),
             resize,
         )?;
         require(

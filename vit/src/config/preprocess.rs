@@ -59,6 +59,7 @@ pub(super) enum Size {
 }
 
 impl Size {
+    /// The shorter of two.
     fn side(self) -> usize {
         match self {
             Self::Side(side) => side,
@@ -78,6 +79,9 @@ pub(crate) struct Preprocessor {
     do_rescale: Option<bool>,
     do_normalize: Option<bool>,
     resample: Option<u32>,
+    image_processor_type: Option<String>,
+    /// What older files have instead, or as well.
+    feature_extractor_type: Option<String>,
     rescale_factor: Option<f32>,
     image_mean: Option<Vec<f32>>,
     image_std: Option<Vec<f32>>,
@@ -114,7 +118,7 @@ impl Preprocess {
             _ => (vec![0.5; channels], vec![0.5; channels]),
         };
         let resize = match habit {
-            Habit::Dino => image_size * 256 / 224,
+            Habit::Dino => image_size.saturating_mul(256) / 224,
             _ => (image_size as f64 / 0.9) as usize,
         };
         Self {
@@ -130,6 +134,17 @@ impl Preprocess {
 
     /// Replace what `preprocessor_config.json` states.
     pub(super) fn apply(&mut self, stated: &Preprocessor, habit: Habit) -> Result<(), Error> {
+        for (key, size) in [("size", stated.size), ("crop_size", stated.crop_size)] {
+            if let Some(Size::Both { height, width }) = size
+                && height != width
+            {
+                return Err(Error::Setting {
+                    what: format!("preprocessor_config.json `{key}`"),
+                    expected: "a square".into(),
+                    got: format!("{height} × {width}"),
+                });
+            }
+        }
         if let Some(size) = stated.size {
             self.keep_aspect = match size {
                 Size::Shortest { .. } => true,
@@ -138,7 +153,14 @@ impl Preprocess {
             };
             // In proportion, if the model runs at another size than stated.
             let crop = stated.crop().unwrap_or(size.side()).max(1);
-            self.resize = (size.side() * self.crop).div_ceil(crop);
+            self.resize = size.side().saturating_mul(self.crop).div_ceil(crop);
+        }
+        // `ViTImageProcessor`, Swin's too, resizes bilinearly where it does not say otherwise; DeiT's and
+        // DINOv2's (`BitImageProcessor`) bicubically.
+        let names = [&stated.image_processor_type, &stated.feature_extractor_type];
+        let processor = names.into_iter().flatten().next();
+        if processor.is_some_and(|name| name.starts_with("ViT")) {
+            self.interpolation = Interpolation::Bilinear;
         }
         if let Some(resample) = stated.resample {
             self.interpolation = match resample {

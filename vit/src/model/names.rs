@@ -40,6 +40,15 @@ impl Names {
         }
     }
 
+    /// Whether the library of these names resamples positions with antialiasing, for a model of so many
+    /// register tokens.
+    pub(crate) fn antialias_positions(&self, registers: usize) -> bool {
+        match self.style {
+            Style::Own | Style::Timm => true,
+            Style::HuggingFace { .. } => registers > 0,
+        }
+    }
+
     /// Find out whose names these are.
     pub(crate) fn detect(tensors: &Tensors<'_>) -> Result<Self, Error> {
         let mut names = tensors.names();

@@ -1,8 +1,8 @@
 //! ViT, DeiT and DINOv2: pre-LN blocks with exact GELU in which all tokens attend to each other.
 
 use super::{
-    NamedTensor, Operation, mean_of_rows, names::Names, norm_tensors, patches, positions, run::Run,
-    source::Source,
+    NamedTensor, Operation, mean_of_rows, names::Names, norm_tensors, patches, positions,
+    positions::Resampling, run::Run, source::Source,
 };
 use crate::{
     Config, Error, Head, VitConfig,
@@ -287,7 +287,13 @@ fn read_tokens(
     ops::add(&mut prefix[..positions.len()], &positions);
     let positions = match grid == config.grid() {
         true => patches,
-        false => positions::resample(&patches, width, grid, config.grid()),
+        false => {
+            let resampling = match names.antialias_positions(vit.registers) {
+                true => Resampling::Antialiased,
+                false => Resampling::Plain,
+            };
+            positions::resample(&patches, width, grid, config.grid(), resampling)
+        }
     };
     Ok((prefix, positions))
 }
