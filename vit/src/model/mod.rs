@@ -214,7 +214,7 @@ impl Model {
         }
     }
 
-    /// Run normalised images `[n, channels, height, width]`.
+    /// Run normalised images `[n, channels, height, width]`, a few at a time.
     ///
     /// # Errors
     ///
@@ -227,10 +227,27 @@ impl Model {
         output: &mut Output<'_>,
         workspace: &mut Workspace,
     ) -> Result<(), Error> {
-        self.forward_observed(images, output, workspace, &mut |_| ())
+        self.check_sizes(images, output, workspace)?;
+        let Config { classes, .. } = self.config;
+        let together = FEW_ROWS.div_ceil(self.rows_per_image()).max(1);
+        let part = |numbers: usize, each: usize, at: usize| {
+            let end = numbers.min((at + 1) * together * each);
+            (at * together * each).min(end)..end
+        };
+        for (at, images) in images.chunks(together * self.config.pixels()).enumerate() {
+            let features = part(output.features.len(), self.config.features(), at);
+            let logits = part(output.logits.len(), classes, at);
+            let output = &mut Output {
+                features: &mut output.features[features],
+                logits: &mut output.logits[logits],
+            };
+            self.pass(images, output, workspace, &mut |_| (), None)?;
+        }
+        Ok(())
     }
 
-    /// [`Model::forward`] that shows `observe` the input and output rows of each linear layer.
+    /// [`Model::forward`], all images at once, that shows `observe` the input and output rows of each
+    /// linear layer.
     ///
     /// # Errors
     ///
@@ -245,7 +262,7 @@ impl Model {
         self.pass(images, output, workspace, observe, None)
     }
 
-    /// [`Model::forward`] that tells `timer` how long each part took.
+    /// [`Model::forward`], all images at once, that tells `timer` how long each part took.
     ///
     /// # Errors
     ///
@@ -346,6 +363,11 @@ impl Model {
         Ok(count)
     }
 }
+
+/// Images run together until they have so many rows: enough for all threads, and few enough for their
+/// intermediate results to stay in the caches. Eight images of a ViT-S/14 take 23.4 ms each at once on two
+/// threads, 21 one after the other, and 20.5 with an image on each thread.
+const FEW_ROWS: usize = 256;
 
 /// The mean of rows as long as itself.
 fn mean_of_rows(rows: &[f32], mean: &mut [f32]) {
