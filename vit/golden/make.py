@@ -4,12 +4,15 @@
 
 Writes a folder a variant beside this file: the checkpoint in the library's own form, and
 golden.safetensors with `images` [n, 3, size, size] (normalised), `features` [n, width] (the class token
-after the last norm; for Swin the mean of all tokens) and, where there is a head, `logits` [n, classes].
+after the last norm; for Swin the mean of all tokens) and, where there is a head, `logits` [n, classes]; where
+the variant has another size, also `other_images`, `other_features` and `other_logits` of that size.
 All outputs are computed in f32 with plain attention from the weights as they are stored, by a model that
 was loaded again from disk. Weights are drawn so that no tensor can be left out, scaled, transposed or taken
 for another without moving the outputs, and that is checked here for every tensor.
 """
 import argparse
+import copy
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -44,15 +47,24 @@ def randomise(model, generator):
 
 def outputs(variant, model, images):
     """{"features": .., "logits": ..}"""
+    resized = images.shape[-1] != variant.image_size
     if variant.library == "timm":
+        if resized:
+            model = copy.deepcopy(model)
+            # Swin would choose a window for the size.
+            window = {"window_size": variant.window_size} if variant.window_size else {}
+            model.set_input_size(images.shape[-2:], **window)
         hidden = model.forward_features(images)
         features = hidden.mean((1, 2)) if "swin" in variant.name else hidden[:, 0]
         return {"features": features, "logits": model(images)}
-    base = model.base_model(images)
+    # The others' models resize their positions unasked.
+    asked = "interpolate_pos_encoding" in inspect.signature(model.base_model.forward).parameters
+    resize = {"interpolate_pos_encoding": True} if resized and asked else {}
+    base = model.base_model(images, **resize)
     features = base.pooler_output if "swin" in variant.name else base.last_hidden_state[:, 0]
     result = {"features": features}
     if model is not model.base_model:
-        result["logits"] = model(images).logits
+        result["logits"] = model(images, **resize).logits
     return result
 
 
@@ -131,13 +143,20 @@ def make(variant, seed):
     model = model.to(variant.dtype)
     save(variant, model, folder)
 
-    images = torch.randn((IMAGES, 3, variant.image_size, variant.image_size), generator=generator)
+    def draw(count, size):
+        return torch.randn((count, 3, size, size), generator=generator)
+
+    images = draw(IMAGES, variant.image_size)
     golden = outputs(variant, load(variant, model, folder), images)
     in_memory = outputs(variant, model.float(), images)
     assert distance(in_memory, golden) < 1e-6, f"{variant.name} reloads to something else"
     least = check_noticed(variant, load(variant, model, folder), images, golden)
-    save_file({"images": images} | {key: value.contiguous() for key, value in golden.items()},
-              folder / "golden.safetensors")
+    golden["images"] = images
+    if variant.other_size:
+        images = draw(1, variant.other_size)
+        other = outputs(variant, load(variant, model, folder), images) | {"images": images}
+        golden |= {f"other_{key}": value for key, value in other.items()}
+    save_file({key: value.contiguous() for key, value in golden.items()}, folder / "golden.safetensors")
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{variant.name:26} {size / 1024:6.0f} KB   least noticed: {least[1]} {least[0]:.1e}", flush=True)
     return {"name": variant.name, "library": variant.library, "settings": variant.settings}

@@ -74,22 +74,24 @@ impl Variant {
     }
 
     fn golden(&self) -> Golden {
+        self.golden_at("").expect("outputs at the model's own size")
+    }
+
+    /// The tensors whose names have this prefix.
+    fn golden_at(&self, prefix: &str) -> Option<Golden> {
         let bytes = fs::read(self.folder().join("golden.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tensor = |name: &str| {
-            let (numbers, _) = file.tensor(name).ok()?.data().as_chunks();
-            Some(
-                numbers
-                    .iter()
-                    .map(|&four| f32::from_le_bytes(four))
-                    .collect(),
-            )
+            let view = file.tensor(&format!("{prefix}{name}")).ok()?;
+            let (numbers, _) = view.data().as_chunks();
+            let numbers = numbers.iter().map(|&four| f32::from_le_bytes(four));
+            Some(numbers.collect())
         };
-        Golden {
-            images: tensor("images").unwrap(),
-            features: tensor("features").unwrap(),
+        Some(Golden {
+            images: tensor("images")?,
+            features: tensor("features")?,
             logits: tensor("logits").unwrap_or_default(),
-        }
+        })
     }
 
     /// The checkpoint after `spoil` has changed its only file.
@@ -427,21 +429,27 @@ fn the_configuration_of_timm_is_read() {
 }
 
 #[test]
-fn positions_are_resampled_to_another_image_size() {
-    let variant = variant("hf-dinov2");
-    let options = OpenOptions {
-        overrides: Overrides {
-            image_size: Some(56),
-            ..Overrides::default()
-        },
-        ..OpenOptions::default()
-    };
-    let model = Model::open(&variant.folder(), &options).unwrap();
-    assert_eq!(
-        (model.config().image_size, model.config().preprocess.crop),
-        (56, 56)
-    );
-    let images = vec![0.5; 2 * model.config().pixels()];
-    let (features, _) = run(&model, &images, 2);
-    assert!(features.iter().all(|feature| feature.is_finite()));
+fn another_image_size_is_run_as_the_original_runs_it() {
+    let mut seen = 0;
+    for mut variant in variants() {
+        let Some(golden) = variant.golden_at("other_") else {
+            continue;
+        };
+        seen += 1;
+        let pixels = golden.images.len() / 3;
+        let size = pixels.isqrt();
+        assert_eq!(size * size, pixels, "one square image");
+        variant.options.overrides.image_size = Some(size);
+        let model = variant.open();
+        assert_eq!(model.config().image_size, size);
+        assert_eq!(model.config().preprocess.crop, size);
+        let error = error(&model, &golden);
+        println!("{:26} {error:.1e}  at {size} x {size}", variant.name);
+        assert!(
+            error <= TOLERANCE,
+            "{} at {size} x {size}: relative error {error:e}",
+            variant.name
+        );
+    }
+    assert!(seen >= 10);
 }
