@@ -124,21 +124,34 @@ struct Rows<'a> {
     stride: usize,
 }
 
-/// Rows that are transposed at a time: one at a time becomes a scatter, which is slow.
-const TOGETHER: usize = 4;
+/// Rows and columns of the squares that are transposed.
+const SQUARE: usize = 4;
 
 /// `to[f, i] = scale · from[i, f]`, with zeros where `i ≥ rows`; `to` has `columns` columns and `from`
 /// as many as `to` has rows.
-#[inline(always)]
+///
+/// Never part of the kernel: what squares are shuffles for the vectors of any CPU becomes a scatter,
+/// which is slow, where a compiler has AVX-512.
+#[inline(never)]
 fn transpose(from: Rows<'_>, rows: usize, scale: f32, to: &mut [f32], columns: usize) {
     let length = to.len() / columns;
     let row = |i: usize| &from.numbers[i * from.stride..][..length];
-    let whole = rows / TOGETHER * TOGETHER;
-    for i in (0..whole).step_by(TOGETHER) {
-        let together: [&[f32]; TOGETHER] = array::from_fn(|at| row(i + at));
-        for (f, to) in to.chunks_exact_mut(columns).enumerate() {
-            let to = to[i..].first_chunk_mut().expect("as many columns as rows");
-            *to = together.map(|row| scale * row[f]);
+    let whole = rows / SQUARE * SQUARE;
+    for i in (0..whole).step_by(SQUARE) {
+        let together: [&[f32]; SQUARE] = array::from_fn(|at| row(i + at));
+        let (squares, rest) = (length / SQUARE, length % SQUARE);
+        let chunks = together.map(|row| row.as_chunks::<SQUARE>().0);
+        for at in 0..squares {
+            let [a, b, c, d] = chunks.each_ref().map(|chunks| &chunks[at]);
+            for f in 0..SQUARE {
+                let to = to[(at * SQUARE + f) * columns + i..].first_chunk_mut();
+                let to = to.expect("as many columns as rows");
+                *to = [scale * a[f], scale * b[f], scale * c[f], scale * d[f]];
+            }
+        }
+        for f in length - rest..length {
+            let to = to[f * columns + i..].first_chunk_mut();
+            *to.expect("as many columns as rows") = together.map(|row| scale * row[f]);
         }
     }
     for i in whole..rows {
@@ -279,11 +292,11 @@ pub(super) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let x = simd.max_f32s(simd.splat_f32s(-127.0), x);
     let shifted = simd.add_f32s(x, round);
     let r = simd.sub_f32s(x, simd.sub_f32s(shifted, round));
-    let p = POLYNOMIAL
-        .iter()
-        .fold(simd.splat_f32s(1.326_472_6e-3), |p, c| {
-            simd.mul_add_f32s(p, r, simd.splat_f32s(*c))
-        });
+    // A loop, as a closure may be left a call, which is compiled for no instruction set.
+    let mut p = simd.splat_f32s(1.326_472_6e-3);
+    for coefficient in POLYNOMIAL {
+        p = simd.mul_add_f32s(p, r, simd.splat_f32s(coefficient));
+    }
     let exponent = simd.add_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(127));
     let power = simd.wrapping_dyn_shl_u32s(exponent, simd.splat_u32s(23));
     simd.mul_f32s(p, simd.transmute_f32s_u32s(power))
