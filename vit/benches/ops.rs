@@ -1,6 +1,6 @@
 //! `cargo bench -p noisyquant-vit --bench ops`: the f32 steps between the linear layers, at the
 //! sizes of a ViT-S/14 on a 224 × 224 image (one call each; a forward pass makes 12 or 24) and of
-//! the first stage of a Swin-T, on one thread and on all.
+//! the first stage of a Swin-T; attention on one thread and on all.
 
 use std::time::Duration;
 
@@ -87,13 +87,13 @@ fn elementwise(group: &mut BenchmarkGroup<'_, WallTime>) {
     let update = vec![0.0; TOKENS * WIDTH];
     let mut x = numbers(TOKENS * WIDTH);
     let mut y = x.clone();
-    on_pools(group, "layer_norm", || norm.apply(&x, &mut y));
-    on_pools(group, "add", || ops::add(&mut x, &update));
-    on_pools(group, "add+layer_norm", || {
-        norm.add_apply(&mut x, &update, &mut y)
+    group.bench_function("layer_norm", |b| b.iter(|| norm.apply(&x, &mut y)));
+    group.bench_function("add", |b| b.iter(|| ops::add(&mut x, &update)));
+    group.bench_function("add+layer_norm", |b| {
+        b.iter(|| norm.add_apply(&mut x, &update, &mut y));
     });
     let mut hidden = numbers(TOKENS * MLP_WIDTH);
-    on_pools(group, "gelu", || ops::gelu(&mut hidden));
+    group.bench_function("gelu", |b| b.iter(|| ops::gelu(&mut hidden)));
 }
 
 fn all(criterion: &mut Criterion) {

@@ -1,4 +1,5 @@
-//! The f32 steps between the linear layers: LayerNorm, GELU, addition.
+//! The f32 steps between the linear layers: LayerNorm, GELU, addition. They run on the calling thread;
+//! who has many rows gives a part of them to each thread.
 //!
 //! Plain loops, compiled once per instruction set by `pulp` and chosen at run time. Additions keep a
 //! fixed order, and multiplications and additions are fused where `mul_add` says so and nowhere
@@ -8,12 +9,6 @@ use pulp::{Simd, WithSimd};
 
 /// Lanes of a sum: as many as four of the widest vectors hold numbers, to hide what an addition takes.
 const LANES: usize = 64;
-
-/// Additions below which a second thread costs more than it saves.
-const THREAD_PAYS: usize = 1 << 15;
-
-/// Additions that cost as much as one GELU.
-const GELU_WORK: usize = 3;
 
 /// Run `step` with the widest vectors of this CPU; it must be `#[inline(always)]` to be compiled for
 /// them.
@@ -33,32 +28,26 @@ pub(crate) struct LayerNorm {
 impl LayerNorm {
     /// Normalise each row of `x` into `y`; a row has as many numbers as `weight`.
     pub(crate) fn apply(&self, x: &[f32], y: &mut [f32]) {
-        let step = |y: &mut [f32], x: &[f32]| pulp::Arch::new().dispatch(Normalise(self, x, y));
-        let threads = threads(x.len());
-        divide(y, x, self.weight.len(), threads, &step);
+        pulp::Arch::new().dispatch(Normalise(self, x, y));
     }
 
     /// `x += update`, then normalise `x` into `y`, while the row is still in the nearest cache.
     pub(crate) fn add_apply(&self, x: &mut [f32], update: &[f32], y: &mut [f32]) {
-        let step = |(x, y): (&mut [f32], &mut [f32]), update: &[f32]| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    let width = self.weight.len();
-                    let rows = x.chunks_exact_mut(width).zip(y.chunks_exact_mut(width));
-                    for ((x, y), update) in rows.zip(update.chunks_exact(width)) {
-                        add_row(x, update);
-                        pulp::Arch::new().dispatch(Normalise(self, x, y));
-                    }
-                },
-            );
-        };
-        let threads = threads(update.len());
-        divide((x, y), update, self.weight.len(), threads, &step);
+        vectorised(
+            #[inline(always)]
+            || {
+                let width = self.weight.len();
+                let rows = x.chunks_exact_mut(width).zip(y.chunks_exact_mut(width));
+                for ((x, y), update) in rows.zip(update.chunks_exact(width)) {
+                    add_row(x, update);
+                    pulp::Arch::new().dispatch(Normalise(self, x, y));
+                }
+            },
+        );
     }
 }
 
-/// [`LayerNorm::apply`] on one thread.
+/// [`LayerNorm::apply`].
 struct Normalise<'a>(&'a LayerNorm, &'a [f32], &'a mut [f32]);
 
 impl WithSimd for Normalise<'_> {
@@ -87,18 +76,14 @@ impl WithSimd for Normalise<'_> {
 /// The exact GELU `x · Φ(x)` (with the error function, not its approximation by tanh), in place;
 /// absolute error below 1.5e-7 where `x < 1`, and an ulp above.
 pub(crate) fn gelu(x: &mut [f32]) {
-    let step = |x: &mut [f32], _: &[f32]| {
-        vectorised(
-            #[inline(always)]
-            || {
-                for value in x {
-                    *value = gelu_of(*value);
-                }
-            },
-        );
-    };
-    let threads = threads(GELU_WORK * x.len());
-    divide(x, &[], LANES, threads, &step);
+    vectorised(
+        #[inline(always)]
+        || {
+            for value in x {
+                *value = gelu_of(*value);
+            }
+        },
+    );
 }
 
 /// `max(x, 0) − a · Φ(−a)` with `a = |x|`, which is `x · Φ(x)`.
@@ -121,9 +106,10 @@ fn gelu_of(x: f32) -> f32 {
     ];
     let size = x.abs();
     let a = if size > END { END } else { size };
-    let root = ROOT
-        .iter()
-        .fold(-3.030_334_6e-7_f32, |p, c| p.mul_add(a, *c));
+    let mut root = -3.030_334_6e-7_f32;
+    for coefficient in ROOT {
+        root = root.mul_add(a, coefficient);
+    }
     let square = root * root;
     let fourth = square * square;
     let positive = if x < 0.0 { 0.0 } else { x };
@@ -132,14 +118,10 @@ fn gelu_of(x: f32) -> f32 {
 
 /// `x += y`, number by number.
 pub(crate) fn add(x: &mut [f32], y: &[f32]) {
-    let step = |x: &mut [f32], y: &[f32]| {
-        vectorised(
-            #[inline(always)]
-            || add_row(x, y),
-        );
-    };
-    let threads = threads(x.len());
-    divide(x, y, LANES, threads, &step);
+    vectorised(
+        #[inline(always)]
+        || add_row(x, y),
+    );
 }
 
 #[inline(always)]
@@ -147,63 +129,6 @@ fn add_row(x: &mut [f32], update: &[f32]) {
     for (x, update) in x.iter_mut().zip(update) {
         *x += update;
     }
-}
-
-/// Threads of rayon's current pool that pay for work that costs as much as adding `numbers` numbers.
-fn threads(numbers: usize) -> usize {
-    (numbers / THREAD_PAYS).clamp(1, rayon::current_num_threads())
-}
-
-/// What a step writes: rows that can be cut in two.
-trait Written: Send {
-    fn numbers(&self) -> usize;
-    fn cut(self, at: usize) -> (Self, Self)
-    where
-        Self: Sized;
-}
-
-impl Written for &mut [f32] {
-    fn numbers(&self) -> usize {
-        self.len()
-    }
-
-    fn cut(self, at: usize) -> (Self, Self) {
-        self.split_at_mut(at)
-    }
-}
-
-/// Two of the same length.
-impl Written for (&mut [f32], &mut [f32]) {
-    fn numbers(&self) -> usize {
-        self.0.len()
-    }
-
-    fn cut(self, at: usize) -> (Self, Self) {
-        let (a, b) = (self.0.split_at_mut(at), self.1.split_at_mut(at));
-        ((a.0, b.0), (a.1, b.1))
-    }
-}
-
-/// Run `step` on a part of the rows on each of `threads` threads; `read` is as long as what is
-/// written or empty.
-fn divide<W: Written>(
-    written: W,
-    read: &[f32],
-    row: usize,
-    threads: usize,
-    step: &(impl Fn(W, &[f32]) + Sync),
-) {
-    if threads == 1 {
-        return step(written, read);
-    }
-    let many = threads.div_ceil(2);
-    let at = written.numbers() / row * many / threads * row;
-    let (above, below) = written.cut(at);
-    let (read_above, read_below) = read.split_at(at.min(read.len()));
-    rayon::join(
-        || divide(above, read_above, row, many, step),
-        || divide(below, read_below, row, threads - many, step),
-    );
 }
 
 /// Numbers of `x` gathered by `add` in `LANES` independent sums, number `i` in sum `i % LANES`, which
@@ -322,30 +247,6 @@ mod tests {
         assert_eq!((&x, &y), (&added, &normal));
         for (i, x) in x.iter().enumerate() {
             assert!((x - start[i] - update[i]).abs() < 1e-5);
-        }
-    }
-
-    #[test]
-    fn any_number_of_threads_gives_the_same_bits() {
-        let width = 100;
-        let norm = LayerNorm {
-            weight: vec![1.5; width],
-            bias: vec![0.5; width],
-            eps: 1e-6,
-        };
-        let x: Vec<f32> = (0..3001 * width).map(|i| (i % 113) as f32 * 0.1).collect();
-        let on = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            pool.expect("a pool").install(|| {
-                let (mut y, mut z) = (vec![0.0; x.len()], x.clone());
-                norm.add_apply(&mut z, &x, &mut y);
-                gelu(&mut y);
-                (y, z)
-            })
-        };
-        let one = on(1);
-        for threads in [2, 3] {
-            assert!(one == on(threads), "{threads} threads");
         }
     }
 }

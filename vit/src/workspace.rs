@@ -1,16 +1,13 @@
 //! Buffers of a forward pass, made once and used again.
 
-use noisyquant::Scratch;
-
-use crate::{Config, Model, attention::AttentionScratch};
+use crate::{Config, Model, attention::AttentionScratch, model::RunScratch};
 
 /// Every intermediate result of [`Model::forward`] for batches of up to some number of images.
 pub struct Workspace {
     pub(crate) config: Config,
     pub(crate) max_images: usize,
     pub(crate) buffers: Buffers,
-    pub(crate) attention: AttentionScratch,
-    pub(crate) scratch: Scratch,
+    pub(crate) scratch: RunScratch,
 }
 
 /// Intermediate results by what they are; each image's lie behind those of the image before.
@@ -71,14 +68,17 @@ impl Workspace {
     /// If there is no model.
     pub fn shared(models: &[&Model], max_images: usize, threads: usize) -> Self {
         let rows = max_images * models[0].rows_per_image();
-        let layers = models.iter().flat_map(|model| model.layers());
-        let scratch = layers.map(|layer| layer.linear.scratch_bytes(rows, threads));
+        let bytes = |threads: usize| {
+            let layers = models.iter().flat_map(|model| model.layers());
+            let bytes = layers.map(|layer| layer.linear.scratch_bytes(rows, threads));
+            bytes.max().unwrap_or(0)
+        };
+        let attention = AttentionScratch::new(models[0].attention_sizes(), threads);
         Self {
             config: models[0].config().clone(),
             max_images,
             buffers: Buffers::new(&models[0].sizes(max_images)),
-            attention: AttentionScratch::new(models[0].attention_sizes(), threads),
-            scratch: Scratch::with_bytes(scratch.max().unwrap_or(0), threads),
+            scratch: RunScratch::new(bytes, attention, models[0].rows_per_image(), threads),
         }
     }
 }

@@ -201,6 +201,30 @@ fn batches_and_stored_models_give_the_same_bits() {
     }
 }
 
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    for name in ["timm-dinov2-registers", "hf-vit", "timm-swin"] {
+        let (float, golden) = (variant(name).open(), variant(name).golden());
+        let mut calibration = Calibration::new(&float, 64, 0).unwrap();
+        let mut workspace = Workspace::new(&float, 2);
+        calibration
+            .observe(&float, &golden.images, &mut workspace)
+            .unwrap();
+        let plan = |_: &str| LayerPlan::new(8);
+        let (quantized, _) = float.quantize(&plan, &calibration, &|_| ()).unwrap();
+        for model in [&float, &quantized] {
+            let on = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                pool.unwrap().install(|| run(model, &golden.images, 2))
+            };
+            let one = on(1);
+            for threads in [2, 3, 7] {
+                assert_eq!(on(threads), one, "{name} on {threads} threads");
+            }
+        }
+    }
+}
+
 /// Square weights of attention in each naming.
 const SQUARE: [(&str, &str); 6] = [
     ("timm-vit", "blocks.1.attn.proj.weight"),

@@ -23,8 +23,9 @@ use crate::{
     workspace::Sizes,
 };
 use names::Names;
+pub(crate) use run::RunScratch;
 pub use run::{Observed, Operation, Output};
-use run::{Run, Timer};
+use run::{Observer, Run, Timer};
 use source::Source;
 use swin::Swin;
 use vit::Vit;
@@ -241,7 +242,7 @@ impl Model {
                 features: &mut output.features[features],
                 logits: &mut output.logits[logits],
             };
-            self.pass(images, output, workspace, &mut |_| (), None)?;
+            self.pass(images, output, workspace, None, None)?;
         }
         Ok(())
     }
@@ -257,9 +258,9 @@ impl Model {
         images: &[f32],
         output: &mut Output<'_>,
         workspace: &mut Workspace,
-        observe: &mut dyn FnMut(Observed<'_>),
+        observe: &mut (dyn FnMut(Observed<'_>) + Send),
     ) -> Result<(), Error> {
-        self.pass(images, output, workspace, observe, None)
+        self.pass(images, output, workspace, Some(observe), None)
     }
 
     /// [`Model::forward`], all images at once, that tells `timer` how long each part took.
@@ -272,30 +273,24 @@ impl Model {
         images: &[f32],
         output: &mut Output<'_>,
         workspace: &mut Workspace,
-        timer: &mut dyn FnMut(Operation, Duration),
+        timer: &mut (dyn FnMut(Operation, Duration) + Send),
     ) -> Result<(), Error> {
-        self.pass(images, output, workspace, &mut |_| (), Some(timer))
+        self.pass(images, output, workspace, None, Some(timer))
     }
 
-    fn pass(
+    fn pass<'h>(
         &self,
         images: &[f32],
         output: &mut Output<'_>,
         workspace: &mut Workspace,
-        observe: &mut dyn FnMut(Observed<'_>),
-        timer: Option<Timer<'_>>,
+        observe: Option<Observer<'h>>,
+        timer: Option<Timer<'h>>,
     ) -> Result<(), Error> {
         let count = self.check_sizes(images, output, workspace)?;
         let Workspace {
-            buffers,
-            scratch,
-            attention,
-            ..
+            buffers, scratch, ..
         } = workspace;
-        let mut run = Run::new(&self.layers, scratch, attention, observe);
-        if let Some(timer) = timer {
-            run = run.timed(timer);
-        }
+        let mut run = Run::new(&self.layers, scratch, observe, timer);
         match &*self.body {
             Body::Vit(vit) => vit.forward(&self.config, images, count, buffers, &mut run)?,
             Body::Swin(swin) => swin.forward(&self.config, images, count, buffers, &mut run)?,

@@ -1,11 +1,12 @@
-//! One forward pass: the layers run one after the other, each seen by an observer.
+//! One forward pass: the layers run one after the other, on all rows or on each thread's part of them.
 
 use std::{
-    fmt,
+    fmt, mem,
     time::{Duration, Instant},
 };
 
 use noisyquant::Scratch;
+use rayon::prelude::*;
 
 use super::Layer;
 use crate::{
@@ -66,7 +67,7 @@ pub enum Operation {
     Norm,
     /// GELU.
     Gelu,
-    /// Cutting images into patches and maps into windows, and everything else.
+    /// Cutting images into patches and maps into windows, waiting for other threads, and everything else.
     Other,
 }
 
@@ -100,67 +101,113 @@ impl fmt::Display for Operation {
 }
 
 /// Hears how long each part of a pass took.
-pub(crate) type Timer<'a> = &'a mut dyn FnMut(Operation, Duration);
+pub(crate) type Timer<'a> = &'a mut (dyn FnMut(Operation, Duration) + Send);
 
-/// The layers that are still to run, and what running them takes.
-pub(crate) struct Run<'a> {
-    layers: std::iter::Enumerate<std::slice::Iter<'a, Layer>>,
-    scratch: &'a mut Scratch,
-    attention: &'a mut AttentionScratch,
-    observe: &'a mut dyn FnMut(Observed<'_>),
-    /// Where times go, and when the last part ended.
-    timer: Option<(Timer<'a>, Instant)>,
+/// Sees every linear layer that has run.
+pub(crate) type Observer<'a> = &'a mut (dyn FnMut(Observed<'_>) + Send);
+
+/// Rows that a thread should at least have to itself: a few register tiles.
+const PART_ROWS: usize = 16;
+
+/// Working memory of the layers that run on all rows and of those that run on parts of them.
+pub(crate) struct RunScratch {
+    whole: Scratch,
+    parts: Vec<Scratch>,
+    attention: AttentionScratch,
 }
 
-impl<'a> Run<'a> {
+impl RunScratch {
+    /// For passes on up to `threads` threads of images of `rows` rows; `bytes` tells what layers need
+    /// for a number of threads.
     pub(crate) fn new(
-        layers: &'a [Layer],
-        scratch: &'a mut Scratch,
-        attention: &'a mut AttentionScratch,
-        observe: &'a mut dyn FnMut(Observed<'_>),
+        bytes: impl Fn(usize) -> usize,
+        attention: AttentionScratch,
+        rows: usize,
+        threads: usize,
     ) -> Self {
+        let scratch = |threads| Scratch::with_bytes(bytes(threads), threads);
+        let parts = parts(rows, threads);
         Self {
-            layers: layers.iter().enumerate(),
-            scratch,
+            whole: scratch(threads),
+            parts: (0..threads)
+                .map(|_| scratch(threads.div_ceil(parts)))
+                .collect(),
             attention,
-            observe,
-            timer: None,
         }
     }
+}
 
-    /// The same, timed from now on.
-    pub(crate) fn timed(self, timer: Timer<'a>) -> Self {
-        let timer = Some((timer, Instant::now()));
-        Self { timer, ..self }
+/// Rows of a buffer, `width` numbers each.
+pub(crate) struct Rows<'a> {
+    numbers: &'a mut [f32],
+    width: usize,
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn new(numbers: &'a mut [f32], width: usize) -> Self {
+        Self { numbers, width }
+    }
+
+    /// Cut the first `count` rows off.
+    fn take(&mut self, count: usize) -> &'a mut [f32] {
+        let (first, rest) = mem::take(&mut self.numbers).split_at_mut(count * self.width);
+        self.numbers = rest;
+        first
+    }
+}
+
+/// Parts of so many rows for so many threads.
+fn parts(rows: usize, threads: usize) -> usize {
+    (rows / PART_ROWS).clamp(1, threads.max(1))
+}
+
+/// A forward pass: layers that run one after the other, on all rows or on parts of them at a time.
+pub(crate) struct Run<'a, 'h> {
+    lane: Lane<'a, 'h>,
+    parts: &'a mut [Scratch],
+    attention: &'a mut AttentionScratch,
+}
+
+/// The layers that are still to run on some rows, and what running them takes.
+pub(crate) struct Lane<'a, 'h> {
+    layers: &'a [Layer],
+    /// Index of the next layer.
+    next: usize,
+    scratch: &'a mut Scratch,
+    observe: Option<Observer<'h>>,
+    /// Where times go, and when the last part ended.
+    timer: Option<(Timer<'h>, Instant)>,
+}
+
+impl<'a, 'h> Run<'a, 'h> {
+    /// A pass through `layers`, each seen by `observe` and timed from now on by `timer`, if any.
+    pub(crate) fn new(
+        layers: &'a [Layer],
+        scratch: &'a mut RunScratch,
+        observe: Option<Observer<'h>>,
+        timer: Option<Timer<'h>>,
+    ) -> Self {
+        Self {
+            lane: Lane {
+                layers,
+                next: 0,
+                scratch: &mut scratch.whole,
+                observe,
+                timer: timer.map(|timer| (timer, Instant::now())),
+            },
+            parts: &mut scratch.parts,
+            attention: &mut scratch.attention,
+        }
     }
 
     /// What has happened since the last part was this. Does nothing in a pass that is not timed.
     pub(crate) fn lap(&mut self, operation: Operation) {
-        if let Some((timer, last)) = &mut self.timer {
-            let now = Instant::now();
-            timer(operation, now - *last);
-            *last = now;
-        }
+        self.lane.lap(operation);
     }
 
-    /// Run the next layer.
+    /// Run the next layer on all rows, on all threads.
     pub(crate) fn linear(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), Error> {
-        let (index, layer) = self
-            .layers
-            .next()
-            .expect("a model has the layers that it runs");
-        let done = layer.linear.forward(input, output, self.scratch);
-        done.map_err(|source| Error::Layer {
-            layer: layer.name.clone(),
-            source,
-        })?;
-        self.lap(Operation::linear(&layer.name));
-        (self.observe)(Observed {
-            layer: index,
-            input,
-            output,
-        });
-        Ok(())
+        self.lane.linear(input, output)
     }
 
     pub(crate) fn attend(
@@ -172,5 +219,74 @@ impl<'a> Run<'a> {
     ) {
         heads.attend(qkv, bias, mixed, self.attention);
         self.lap(Operation::Attention);
+    }
+
+    /// Do `step` with a part of the rows of all `buffers` on each thread of rayon's current pool: steps
+    /// that need no other rows follow each other without waiting for other threads, and find their rows
+    /// in their own cache. An observer sees all rows at once, on one thread but for the layers.
+    pub(crate) fn by_rows<const N: usize>(
+        &mut self,
+        buffers: [Rows<'_>; N],
+        step: &(impl Fn(&mut Lane<'_, '_>, [&mut [f32]; N]) -> Result<(), Error> + Sync),
+    ) -> Result<(), Error> {
+        let rows = buffers[0].numbers.len() / buffers[0].width;
+        let parts = parts(rows, self.parts.len().min(rayon::current_num_threads()));
+        if parts == 1 || self.lane.observe.is_some() {
+            return step(&mut self.lane, buffers.map(|buffer| buffer.numbers));
+        }
+        let mut timer = self.lane.timer.take();
+        let lanes = self.parts[..parts].iter_mut().map(|scratch| Lane {
+            layers: self.lane.layers,
+            next: self.lane.next,
+            scratch,
+            observe: None,
+            // Only the first part is timed, which the calling thread takes.
+            timer: timer.take(),
+        });
+        let mut lanes: Vec<Lane<'_, '_>> = lanes.collect();
+        let mut rest = buffers;
+        let cut = |part: usize| {
+            let count = rows * (part + 1) / parts - rows * part / parts;
+            rest.each_mut().map(|rows| rows.take(count))
+        };
+        let buffers: Vec<[&mut [f32]; N]> = (0..parts).map(cut).collect();
+        let tasks = lanes.par_iter_mut().zip(buffers).with_max_len(1);
+        let done = tasks.try_for_each(|(lane, buffers)| step(lane, buffers));
+        let Lane { next, timer, .. } = lanes.swap_remove(0);
+        (self.lane.next, self.lane.timer) = (next, timer);
+        self.lap(Operation::Other);
+        done
+    }
+}
+
+impl Lane<'_, '_> {
+    /// See [`Run::lap`].
+    pub(crate) fn lap(&mut self, operation: Operation) {
+        if let Some((timer, last)) = &mut self.timer {
+            let now = Instant::now();
+            timer(operation, now - *last);
+            *last = now;
+        }
+    }
+
+    /// Run the next layer.
+    pub(crate) fn linear(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), Error> {
+        let index = self.next;
+        let layer = &self.layers[index];
+        self.next += 1;
+        let done = layer.linear.forward(input, output, self.scratch);
+        done.map_err(|source| Error::Layer {
+            layer: layer.name.clone(),
+            source,
+        })?;
+        self.lap(Operation::linear(&layer.name));
+        if let Some(observe) = &mut self.observe {
+            observe(Observed {
+                layer: index,
+                input,
+                output,
+            });
+        }
+        Ok(())
     }
 }

@@ -2,7 +2,9 @@
 //! its sides from stage to stage.
 
 use super::{
-    NamedTensor, Operation, mean_of_rows, norm_tensors, patches, run::Run, source::Source,
+    NamedTensor, Operation, mean_of_rows, norm_tensors, patches,
+    run::{Rows, Run},
+    source::Source,
     windows::Windows,
 };
 use crate::{
@@ -142,17 +144,26 @@ impl Swin {
         images: &[f32],
         count: usize,
         buffers: &mut Buffers,
-        run: &mut Run<'_>,
+        run: &mut Run<'_, '_>,
     ) -> Result<(), Error> {
         let patch_rows = &mut buffers.patches[..images.len()];
         patches::cut(config, images, patch_rows);
         run.lap(Operation::Other);
-        let tokens = count * config.patches() * self.patch_norm.weight.len();
+        let width = self.patch_norm.weight.len();
+        let tokens = count * config.patches() * width;
         let embedded = &mut buffers.update[..tokens];
-        run.linear(patch_rows, embedded)?;
-        self.patch_norm
-            .apply(embedded, &mut buffers.tokens[..tokens]);
-        run.lap(Operation::Norm);
+        let patch_width = patch_rows.len() / (count * config.patches()).max(1);
+        let rows = [
+            Rows::new(patch_rows, patch_width),
+            Rows::new(embedded, width),
+            Rows::new(&mut buffers.tokens[..tokens], width),
+        ];
+        run.by_rows(rows, &|lane, [patches, embedded, tokens]| {
+            lane.linear(patches, embedded)?;
+            self.patch_norm.apply(embedded, tokens);
+            lane.lap(Operation::Norm);
+            Ok(())
+        })?;
         let mut side = config.grid();
         for stage in &self.stages {
             stage.forward(side, count, buffers, run)?;
@@ -247,7 +258,7 @@ impl Stage {
         previous_side: usize,
         count: usize,
         buffers: &mut Buffers,
-        run: &mut Run<'_>,
+        run: &mut Run<'_, '_>,
     ) -> Result<(), Error> {
         let width = self.heads.width;
         let map = self.side * self.side * width;
@@ -261,10 +272,16 @@ impl Stage {
                 merged,
             );
             run.lap(Operation::Other);
-            let normal = &mut buffers.normal[..2 * count * map];
-            norm.apply(merged, normal);
-            run.lap(Operation::Norm);
-            run.linear(normal, &mut buffers.tokens[..count * map])?;
+            let rows = [
+                Rows::new(merged, 2 * width),
+                Rows::new(&mut buffers.normal[..2 * count * map], 2 * width),
+                Rows::new(&mut buffers.tokens[..count * map], width),
+            ];
+            run.by_rows(rows, &|lane, [merged, normal, tokens]| {
+                norm.apply(merged, normal);
+                lane.lap(Operation::Norm);
+                lane.linear(normal, tokens)
+            })?;
         }
         let rows = count * self.most_rows();
         let x = &mut buffers.tokens[..count * map];
@@ -276,8 +293,12 @@ impl Stage {
         let hidden = &mut buffers.hidden[..count * map / width * self.mlp_width];
         for (at, block) in self.blocks.iter().enumerate() {
             let partition = &self.windows[at % 2];
-            block.norm1.apply(x, normal);
-            run.lap(Operation::Norm);
+            let rows = [Rows::new(x, width), Rows::new(normal, width)];
+            run.by_rows(rows, &|lane, [x, normal]| {
+                block.norm1.apply(x, normal);
+                lane.lap(Operation::Norm);
+                Ok(())
+            })?;
             partition.gather(normal, width, windows);
             run.lap(Operation::Other);
             run.linear(windows, qkv)?;
@@ -289,15 +310,23 @@ impl Stage {
             run.linear(mixed, update)?;
             partition.add_back(update, width, x);
             run.lap(Operation::Other);
-            block.norm2.apply(x, normal);
-            run.lap(Operation::Norm);
-            run.linear(normal, hidden)?;
-            ops::gelu(hidden);
-            run.lap(Operation::Gelu);
-            let update = &mut update[..count * map];
-            run.linear(hidden, update)?;
-            ops::add(x, update);
-            run.lap(Operation::Norm);
+            let rows = [
+                Rows::new(x, width),
+                Rows::new(normal, width),
+                Rows::new(hidden, self.mlp_width),
+                Rows::new(&mut update[..count * map], width),
+            ];
+            run.by_rows(rows, &|lane, [x, normal, hidden, update]| {
+                block.norm2.apply(x, normal);
+                lane.lap(Operation::Norm);
+                lane.linear(normal, hidden)?;
+                ops::gelu(hidden);
+                lane.lap(Operation::Gelu);
+                lane.linear(hidden, update)?;
+                ops::add(x, update);
+                lane.lap(Operation::Norm);
+                Ok(())
+            })?;
         }
         Ok(())
     }

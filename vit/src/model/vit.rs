@@ -1,8 +1,12 @@
 //! ViT, DeiT and DINOv2: pre-LN blocks with exact GELU in which all tokens attend to each other.
 
 use super::{
-    NamedTensor, Operation, mean_of_rows, names::Names, norm_tensors, patches, positions,
-    positions::Resampling, run::Run, source::Source,
+    NamedTensor, Operation, mean_of_rows,
+    names::Names,
+    norm_tensors, patches, positions,
+    positions::Resampling,
+    run::{Rows, Run},
+    source::Source,
 };
 use crate::{
     Config, Error, Head, VitConfig,
@@ -135,7 +139,7 @@ impl Vit {
         images: &[f32],
         count: usize,
         buffers: &mut Buffers,
-        run: &mut Run<'_>,
+        run: &mut Run<'_, '_>,
     ) -> Result<(), Error> {
         let width = self.config.width;
         let attention = self.heads();
@@ -164,26 +168,43 @@ impl Vit {
         }
         run.lap(Operation::Other);
 
-        // A branch's output is added on the way into the next norm, while a row is at hand.
-        if let Some([norm1, _]) = self.norms.first() {
-            norm1.apply(x, normal);
-        }
-        run.lap(Operation::Norm);
-        for (block, [_, norm2]) in self.norms.iter().enumerate() {
-            run.linear(normal, qkv)?;
-            run.attend(attention, qkv, None, mixed);
-            run.linear(mixed, update)?;
-            norm2.add_apply(x, update, normal);
-            run.lap(Operation::Norm);
-            run.linear(normal, hidden)?;
-            ops::gelu(hidden);
-            run.lap(Operation::Gelu);
-            run.linear(hidden, update)?;
-            match self.norms.get(block + 1) {
-                Some([norm1, _]) => norm1.add_apply(x, update, normal),
-                None => ops::add(x, update),
+        for block in 0..=self.norms.len() {
+            let next = self.norms.get(block).map(|[norm1, _]| norm1);
+            let previous = block.checked_sub(1).map(|block| &self.norms[block][1]);
+            let buffers = [
+                Rows::new(x, width),
+                Rows::new(normal, width),
+                Rows::new(update, width),
+                Rows::new(mixed, width),
+                Rows::new(hidden, self.config.mlp_width),
+                Rows::new(qkv, 3 * width),
+            ];
+            run.by_rows(buffers, &|lane, [x, normal, update, mixed, hidden, qkv]| {
+                if let Some(norm2) = previous {
+                    lane.linear(mixed, update)?;
+                    norm2.add_apply(x, update, normal);
+                    lane.lap(Operation::Norm);
+                    lane.linear(normal, hidden)?;
+                    ops::gelu(hidden);
+                    lane.lap(Operation::Gelu);
+                    lane.linear(hidden, update)?;
+                }
+                // A branch's output is added on the way into the next norm, while a row is at hand.
+                match (previous, next) {
+                    (Some(_), Some(norm1)) => norm1.add_apply(x, update, normal),
+                    (None, Some(norm1)) => norm1.apply(x, normal),
+                    (Some(_), None) => ops::add(x, update),
+                    (None, None) => {}
+                }
+                lane.lap(Operation::Norm);
+                match next {
+                    Some(_) => lane.linear(normal, qkv),
+                    None => Ok(()),
+                }
+            })?;
+            if next.is_some() {
+                run.attend(attention, qkv, None, mixed);
             }
-            run.lap(Operation::Norm);
         }
         self.finish(
             x,
@@ -239,7 +260,7 @@ impl Vit {
         count: usize,
         buffers: &mut Buffers,
         logits: &mut [f32],
-        run: &mut Run<'_>,
+        run: &mut Run<'_, '_>,
     ) -> Result<(), Error> {
         let width = self.config.width;
         let features = &buffers.features[..count * width];

@@ -58,7 +58,7 @@ pub fn tails(
 fn observe(
     model: &Model,
     images: &[f32],
-    work: &mut dyn FnMut(usize, &[f32]),
+    work: &mut (dyn FnMut(usize, &[f32]) + Send),
 ) -> Result<(), Error> {
     let config = model.config();
     let mut workspace = Workspace::new(model, 1);
