@@ -378,6 +378,21 @@ fn a_processor_that_does_not_say_how_resizes_as_its_kind_does() {
 }
 
 #[test]
+fn a_processor_that_does_not_resize_leaves_images_of_the_right_size_alone() {
+    let checkpoint = Checkpoint::of("hf-dinov2");
+    let preprocess = |checkpoint: &Checkpoint| {
+        let model = checkpoint.open().unwrap();
+        let preprocess = &model.config().preprocess;
+        (preprocess.resize, preprocess.crop)
+    };
+    assert_eq!(preprocess(&checkpoint), (48, 42));
+    checkpoint.json("preprocessor_config.json", |config| {
+        config["do_resize"] = json!(false);
+    });
+    assert_eq!(preprocess(&checkpoint), (42, 42));
+}
+
+#[test]
 fn overrides_that_do_not_fit_are_refused() {
     let error =
         |variant: &str, overrides: Overrides| Checkpoint::of(variant).overriding(overrides).error();

@@ -415,6 +415,15 @@ fn report_is_a_page_of_figures_that_fit_together() {
         .concat(),
     );
     assert_eq!(data["comparison"], json(&compared));
+    // A folder is as large as the tensors in it.
+    let size = fs::metadata(bench.path("w6a5")).unwrap().len();
+    assert_eq!(data["quantized_bytes"], size);
+    let folder = bench.path("folder");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(bench.path("w6a5"), format!("{folder}/model.safetensors")).unwrap();
+    let of_folder = report.map(|word| if word == "w6a5" { &folder } else { word });
+    let of_folder = json(&bench.succeed(&[&of_folder[..], &images].concat()));
+    assert_eq!(of_folder["quantized_bytes"], size);
     let choices = data["choices"].as_array().unwrap();
     assert_eq!(
         choices.len(),

@@ -113,6 +113,26 @@ fn an_unreadable_image_in_the_folder() {
 }
 
 #[test]
+fn one_image_for_a_head_to_choose_by() {
+    let bench = Bench::new();
+    let folder = bench.path("one");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(bench.picture("0/a.png"), format!("{folder}/a.png")).unwrap();
+    let quantize = [
+        "quantize",
+        &bench.checkpoint,
+        "--images",
+        &folder,
+        "-o",
+        "out",
+    ];
+    let error = bench.fail(&quantize);
+    let expected = "one: expected at least 2 images for the automatic choice for the head, got 1";
+    assert!(error.contains(expected), "{error}");
+    bench.succeed(&[&quantize[..], &["--bias", "noise"]].concat());
+}
+
+#[test]
 fn an_output_that_cannot_be_written() {
     let bench = Bench::new();
     for (output, words) in [

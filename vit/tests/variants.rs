@@ -439,17 +439,20 @@ fn the_configuration_of_timm_is_read() {
     let copy = tempfile::tempdir().unwrap();
     let (variant, path) = (variant("timm-vit"), copy.path().join("model.safetensors"));
     fs::copy(variant.folder().join("model.safetensors"), path).unwrap();
-    let config = r#"{"architecture": "vit_tiny_patch8_40", "model_args": {"num_heads": 5},
-        "pretrained_cfg": {"input_size": [3, 40, 40], "interpolation": "bilinear",
-        "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop_pct": 0.8}}"#;
-    fs::write(copy.path().join("config.json"), config).unwrap();
-    let model = Model::open(copy.path(), &OpenOptions::default()).unwrap();
-    assert!(error(&model, &variant.golden()) <= TOLERANCE);
-    let preprocess = &model.config().preprocess;
-    assert_eq!((preprocess.resize, preprocess.crop), (50, 40));
-    assert_eq!(preprocess.interpolation, Interpolation::Bilinear);
-    assert_eq!(preprocess.mean, [0.1, 0.2, 0.3]);
-    assert_eq!(preprocess.std, [0.4, 0.5, 0.6]);
+    for architecture in ["vit_tiny_patch8_40", "deit3_tiny_patch8_40"] {
+        let config = r#"{"architecture": "ARCHITECTURE", "model_args": {"num_heads": 5},
+            "pretrained_cfg": {"input_size": [3, 40, 40], "interpolation": "bilinear",
+            "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop_pct": 0.8}}"#;
+        let config = config.replace("ARCHITECTURE", architecture);
+        fs::write(copy.path().join("config.json"), config).unwrap();
+        let model = Model::open(copy.path(), &OpenOptions::default()).unwrap();
+        assert!(error(&model, &variant.golden()) <= TOLERANCE);
+        let preprocess = &model.config().preprocess;
+        assert_eq!((preprocess.resize, preprocess.crop), (50, 40));
+        assert_eq!(preprocess.interpolation, Interpolation::Bilinear);
+        assert_eq!(preprocess.mean, [0.1, 0.2, 0.3]);
+        assert_eq!(preprocess.std, [0.4, 0.5, 0.6]);
+    }
 }
 
 #[test]

@@ -62,6 +62,11 @@ impl Files {
         Ok(tensors)
     }
 
+    /// Bytes of all shards.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shards.iter().map(|(_, map)| map.len() as u64).sum()
+    }
+
     /// The JSON file `name` beside the shards, if there is one.
     pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         let path = self.folder.join(name);

@@ -1,6 +1,11 @@
 //! `noisyquant quantize`: from a checkpoint to a file of integer layers.
 
-use std::{collections::HashMap, fmt, path::PathBuf, time::Instant};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -12,7 +17,7 @@ use super::{
     plan::{self, PlanFlags},
     print, progress,
 };
-use crate::{Calibration, LayerReport, Model, Workspace, table::Table, words};
+use crate::{Calibration, Choice, LayerPlan, LayerReport, Model, Workspace, table::Table, words};
 
 /// Images that run at once while their activations are sampled.
 const BATCH: usize = 8;
@@ -79,8 +84,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map(|layer| layer.name.as_str())
         .collect();
     let plans = plan::plans(&arguments.plan, &names)?;
-    let plans: HashMap<&str, _> = names.into_iter().zip(plans).collect();
+    let plans: HashMap<&str, LayerPlan> = names.into_iter().zip(plans).collect();
     let images = folder::images(&arguments.images)?;
+    require_images(&arguments.images, images.len(), &plans)?;
     let output = OutputFile::create(&arguments.output)?;
 
     let rows = arguments.rows as usize;
@@ -102,6 +108,25 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         layers,
     };
     print::result(arguments.json, &summary, &summary)
+}
+
+/// A failure before the long work if a head, which sees one row of each image, has too few to choose by.
+fn require_images(
+    folder: &Path,
+    count: usize,
+    plans: &HashMap<&str, LayerPlan>,
+) -> Result<(), Failure> {
+    let chosen = |(name, plan): (&&str, &LayerPlan)| {
+        name.starts_with("head") && matches!(plan.choice, Choice::Auto { .. })
+    };
+    match count < 2 && plans.iter().any(chosen) {
+        true => Err(format!(
+            "{}: expected at least 2 images for the automatic choice for the head, got {count}",
+            folder.display()
+        )
+        .into()),
+        false => Ok(()),
+    }
 }
 
 /// Activations of every layer on these images.

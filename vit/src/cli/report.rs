@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Layer, LayerReport, Linear, Model, OpenOptions,
     bench::{Setting, Timing},
+    checkpoint::Files,
     float_kernel,
     report::{self, Choice, ReportData},
     words,
@@ -77,7 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         quantized: folder::name(&arguments.quantized),
         architecture: float.config().to_string(),
         float_bytes: 4 * numbers(&float) as u64,
-        quantized_bytes: std::fs::metadata(&arguments.quantized)?.len(),
+        quantized_bytes: Files::open(&arguments.quantized)?.bytes(),
         comparison,
         choices: quantized
             .layers()

@@ -75,6 +75,7 @@ impl Size {
 pub(crate) struct Preprocessor {
     size: Option<Size>,
     crop_size: Option<Size>,
+    do_resize: Option<bool>,
     do_center_crop: Option<bool>,
     do_rescale: Option<bool>,
     do_normalize: Option<bool>,
@@ -154,6 +155,10 @@ impl Preprocess {
             // In proportion, if the model runs at another size than stated.
             let crop = stated.crop().unwrap_or(size.side()).max(1);
             self.resize = size.side().saturating_mul(self.crop).div_ceil(crop);
+        }
+        // Images that have the model's size already stay as they are; others have to be resized.
+        if stated.do_resize == Some(false) {
+            self.resize = self.crop;
         }
         // `ViTImageProcessor`, Swin's too, resizes bilinearly where it does not say otherwise; DeiT's and
         // DINOv2's (`BitImageProcessor`) bicubically.

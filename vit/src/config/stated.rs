@@ -91,7 +91,7 @@ pub(super) struct ModelArgs {
 }
 
 const MODEL_TYPES: [&str; 5] = ["vit", "deit", "dinov2", "dinov2_with_registers", "swin"];
-const TIMM: [&str; 3] = ["vit_", "deit_", "swin_"];
+const TIMM: [&str; 4] = ["vit_", "deit_", "deit3_", "swin_"];
 
 impl Stated {
     /// The architecture's name.
