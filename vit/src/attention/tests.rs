@@ -204,17 +204,28 @@ fn not_a_number_stays_in_its_row_and_key() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
-    for (tokens, sequences) in [(257, 1), (197, 3), (49, 16)] {
+    // The first are divided by heads for two threads, and by windows or queries for others.
+    for (tokens, sequences, heads, windows) in [
+        (257, 1, 6, 0),
+        (49, 3, 2, 3),
+        (70, 1, 4, 1),
+        (197, 3, 3, 0),
+        (49, 16, 3, 4),
+    ] {
         let sizes = Heads {
             tokens,
             width: 96,
-            heads: 3,
+            heads,
         };
         let qkv = numbers(sequences * tokens * 3 * 96, 8);
-        let per_head = numbers(3 * tokens * tokens, 9);
+        let per_head = numbers(heads * tokens * tokens, 9);
+        let mut mask = numbers(windows * tokens * tokens, 10);
+        mask.iter_mut()
+            .step_by(5)
+            .for_each(|hidden| *hidden = f32::NEG_INFINITY);
         let bias = Some(Bias {
             per_head: &per_head,
-            mask: None,
+            mask: (windows > 0).then_some(&mask[..]),
         });
         let on = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
@@ -223,7 +234,8 @@ fn any_number_of_threads_gives_the_same_bits() {
                 .install(|| attend(sizes, &qkv, bias, &mut scratch))
         };
         let one = on(1);
-        for threads in 2..=5 {
+        assert!(one.iter().all(|number| number.is_finite()));
+        for threads in 2..=7 {
             assert_eq!(one, on(threads), "{threads} threads, {tokens} tokens");
         }
     }
