@@ -109,6 +109,9 @@ pub(crate) type Observer<'a> = &'a mut (dyn FnMut(Observed<'_>) + Send);
 /// Rows that a thread should at least have to itself: a few register tiles.
 const PART_ROWS: usize = 16;
 
+/// Numbers in the buffers of a part below which handing it to another thread costs more than it saves.
+const PART_NUMBERS: usize = 1 << 15;
+
 /// Working memory of the layers that run on all rows and of those that run on parts of them.
 pub(crate) struct RunScratch {
     whole: Scratch,
@@ -230,7 +233,9 @@ impl<'a, 'h> Run<'a, 'h> {
         step: &(impl Fn(&mut Lane<'_, '_>, [&mut [f32]; N]) -> Result<(), Error> + Sync),
     ) -> Result<(), Error> {
         let rows = buffers[0].numbers.len() / buffers[0].width;
-        let parts = parts(rows, self.parts.len().min(rayon::current_num_threads()));
+        let numbers: usize = buffers.iter().map(|buffer| buffer.numbers.len()).sum();
+        let threads = self.parts.len().min(rayon::current_num_threads());
+        let parts = parts(rows, threads.min(numbers / PART_NUMBERS));
         if parts == 1 || self.lane.observe.is_some() {
             return step(&mut self.lane, buffers.map(|buffer| buffer.numbers));
         }
