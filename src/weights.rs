@@ -160,7 +160,7 @@ impl PackedWeights {
         let (n, k) = (weights.scales.len(), weights.k);
         let len = layout.packed_len(n, k).expect("checked by the builder");
         let mut panels = aligned(len);
-        layout.pack(&weights.codes, n, k, &mut panels);
+        layout.pack(&weights.codes, k, n, k, &mut panels);
         PackedWeights {
             panels,
             layout,

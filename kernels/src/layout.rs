@@ -21,6 +21,8 @@
 //!
 //! Channels past `N` and inputs past `K` are packed as zero weights.
 
+use core::array;
+
 /// Codes and packed weights are padded to a multiple of this many inputs (one AMX tile row).
 pub const K_ALIGN: usize = 64;
 
@@ -96,21 +98,144 @@ impl PanelLayout {
         n / self.nr * self.panel_bytes(k_total) + group + n % self.nr * self.kr + k % self.kr
     }
 
-    /// Packs `weights`, row-major `[n, k]`, into `packed`; padding is filled with zeros.
+    /// Packs `weights`, `n` rows of `k` codes that begin `stride` codes apart; padding is filled with
+    /// zeros.
     ///
     /// # Panics
     ///
-    /// If `weights` is not `n * k` long or `packed` is not [`packed_len`](Self::packed_len) long.
-    pub fn pack(self, weights: &[i8], n: usize, k: usize, packed: &mut [i8]) {
-        assert_eq!(Some(weights.len()), n.checked_mul(k), "weights [n, k]");
+    /// If `weights` does not hold the rows, `stride` is less than `k`, or `packed` is not
+    /// [`packed_len`](Self::packed_len) long.
+    pub fn pack(self, weights: &[i8], stride: usize, n: usize, k: usize, packed: &mut [i8]) {
+        let source = Source::new(weights, stride, n, k);
+        self.clear(n, k, packed);
+        if packed.is_empty() {
+            return;
+        }
+        match self.kr {
+            2 => self.pack_rows::<2>(&source, n, k, packed),
+            4 => self.pack_rows::<4>(&source, n, k, packed),
+            8 => self.pack_rows::<8>(&source, n, k, packed),
+            _ => self.pack_each(|channel, input| source.row(channel)[input], n, k, packed),
+        }
+    }
+
+    /// Packs the transpose of `weights`, `k` rows of `n` codes that begin `stride` codes apart: a column
+    /// holds the weights of one channel. Padding is filled with zeros.
+    ///
+    /// # Panics
+    ///
+    /// If `weights` does not hold the rows, `stride` is less than `n`, or `packed` is not
+    /// [`packed_len`](Self::packed_len) long.
+    pub fn pack_transposed(
+        self,
+        weights: &[i8],
+        stride: usize,
+        n: usize,
+        k: usize,
+        packed: &mut [i8],
+    ) {
+        let source = Source::new(weights, stride, k, n);
+        self.clear(n, k, packed);
+        if packed.is_empty() {
+            return;
+        }
+        match self.kr {
+            2 => self.pack_columns::<2>(&source, n, k, packed),
+            4 => self.pack_columns::<4>(&source, n, k, packed),
+            8 => self.pack_columns::<8>(&source, n, k, packed),
+            _ => self.pack_each(|channel, input| source.row(input)[channel], n, k, packed),
+        }
+    }
+
+    /// Checks the length of `packed`, and writes its padding.
+    fn clear(self, n: usize, k: usize, packed: &mut [i8]) {
         assert_eq!(Some(packed.len()), self.packed_len(n, k), "packed panels");
-        packed.fill(0);
-        for (channel, row) in weights.chunks_exact(k.max(1)).enumerate() {
-            for (group, values) in row.chunks(self.kr).enumerate() {
-                let at = self.index(channel, group * self.kr, k);
-                packed[at..at + values.len()].copy_from_slice(values);
+        if !(n.is_multiple_of(self.nr) && k.is_multiple_of(K_ALIGN)) {
+            packed.fill(0);
+        }
+    }
+
+    /// Rows that are channels, a group at a time.
+    fn pack_rows<const KR: usize>(
+        self,
+        source: &Source<'_>,
+        n: usize,
+        k: usize,
+        packed: &mut [i8],
+    ) {
+        for channel in 0..n {
+            let (groups, rest) = source.row(channel).as_chunks::<KR>();
+            let slots = packed[self.index(channel, 0, k)..].as_chunks_mut().0;
+            for (slot, group) in slots.iter_mut().step_by(self.nr).zip(groups) {
+                *slot = *group;
+            }
+            if !rest.is_empty() {
+                slots[groups.len() * self.nr][..rest.len()].copy_from_slice(rest);
             }
         }
+    }
+
+    /// Rows that are inputs: those of a group interleave.
+    fn pack_columns<const KR: usize>(
+        self,
+        source: &Source<'_>,
+        n: usize,
+        k: usize,
+        packed: &mut [i8],
+    ) {
+        for first in (0..n).step_by(self.nr) {
+            let width = self.nr.min(n - first);
+            for group in 0..k / KR {
+                let rows: [&[i8]; KR] =
+                    array::from_fn(|row| &source.row(group * KR + row)[first..first + width]);
+                let slots = packed[self.index(first, group * KR, k)..].as_chunks_mut().0;
+                for (channel, slot) in slots[..width].iter_mut().enumerate() {
+                    *slot = rows.map(|row| row[channel]);
+                }
+            }
+            for input in k / KR * KR..k {
+                let row = &source.row(input)[first..first + width];
+                for (channel, code) in (first..).zip(row) {
+                    packed[self.index(channel, input, k)] = *code;
+                }
+            }
+        }
+    }
+
+    /// One code after the other.
+    fn pack_each(self, code: impl Fn(usize, usize) -> i8, n: usize, k: usize, packed: &mut [i8]) {
+        for channel in 0..n {
+            for input in 0..k {
+                packed[self.index(channel, input, k)] = code(channel, input);
+            }
+        }
+    }
+}
+
+/// Rows of codes to be packed.
+struct Source<'a> {
+    codes: &'a [i8],
+    stride: usize,
+    cols: usize,
+}
+
+impl<'a> Source<'a> {
+    fn new(codes: &'a [i8], stride: usize, rows: usize, cols: usize) -> Self {
+        let needed = match rows.checked_sub(1) {
+            Some(last) => last.checked_mul(stride).and_then(|at| at.checked_add(cols)),
+            None => Some(0),
+        };
+        let fits = needed.is_some_and(|needed| codes.len() >= needed);
+        assert!(fits && (stride >= cols || rows < 2), "rows of codes");
+        Source {
+            codes,
+            stride,
+            cols,
+        }
+    }
+
+    fn row(&self, row: usize) -> &'a [i8] {
+        &self.codes[row * self.stride..][..self.cols]
     }
 }
 
@@ -137,17 +262,32 @@ mod tests {
 
     #[test]
     fn packing_places_every_weight_once_and_pads_with_zeros() {
-        for layout in [
-            PanelLayout { nr: 32, kr: 4 },
-            PanelLayout { nr: 16, kr: 2 },
-            PanelLayout { nr: 5, kr: 2 },
-        ] {
-            for (n, k) in [(1, 1), (33, 65), (16, 64), (7, 130)] {
-                let weights: Vec<i8> = (0..n * k).map(|i| (i % 127 + 1) as i8).collect();
+        for (nr, kr) in [(32, 4), (16, 2), (5, 2), (8, 8), (12, 16), (7, 1)] {
+            let layout = PanelLayout { nr, kr };
+            for (n, k) in [
+                (1, 1),
+                (33, 65),
+                (16, 64),
+                (7, 130),
+                (32, 128),
+                (0, 3),
+                (3, 0),
+            ] {
+                let code = |channel: usize, input: usize| ((channel * k + input) % 127 + 1) as i8;
+                let mut rows = vec![-1; n * (k + 3)];
+                let mut columns = vec![-1; k * (n + 3)];
+                for (channel, input) in (0..n).flat_map(|n| (0..k).map(move |k| (n, k))) {
+                    rows[channel * (k + 3) + input] = code(channel, input);
+                    columns[input * (n + 3) + channel] = code(channel, input);
+                }
                 let mut packed = vec![-1; layout.packed_len(n, k).unwrap()];
-                layout.pack(&weights, n, k, &mut packed);
-                for (i, w) in weights.iter().enumerate() {
-                    assert_eq!(packed[layout.index(i / k, i % k, k)], *w);
+                let mut transposed = packed.clone();
+                layout.pack(&rows, k + 3, n, k, &mut packed);
+                layout.pack_transposed(&columns, n + 3, n, k, &mut transposed);
+                assert_eq!(packed, transposed, "{layout:?} {n} {k}");
+                for (channel, input) in (0..n).flat_map(|n| (0..k).map(move |k| (n, k))) {
+                    let at = layout.index(channel, input, k);
+                    assert_eq!(packed[at], code(channel, input));
                 }
                 let nonzero = packed.iter().filter(|w| **w != 0).count();
                 assert_eq!(nonzero, n * k);

@@ -33,6 +33,7 @@ pub fn weight_code(w: f32, scale: f32, bits: u32) -> i8 {
 }
 
 /// The multiplier of one input channel (eq. 2a): `inv = r / s_x` in f64, rounded once.
+#[inline]
 pub fn code_multiplier(channel_scale: f32, activation_scale: f32) -> f32 {
     (f64::from(channel_scale) / f64::from(activation_scale)) as f32
 }
@@ -50,6 +51,20 @@ pub fn code(x: f32, inv: f32, t: f32, max: u8) -> u8 {
     } else {
         0 // also NaN: every comparison with it is false
     }
+}
+
+/// Step of an operand that is quantized at run time (eq. 30): `largest / levels`, with `largest` its
+/// largest magnitude; never so small or large that a multiplier or step is not finite.
+#[inline]
+pub fn dynamic_step(largest: f32, levels: u8) -> f32 {
+    (largest.min(f32::MAX) / f32::from(levels)).max(f32::MIN_POSITIVE)
+}
+
+/// Scale of an output channel of a product of two such operands (eq. 33):
+/// `left_step · factor · right_step`, kept finite.
+#[inline]
+pub fn dynamic_scale(left_step: f32, right_step: f32, factor: f32) -> f32 {
+    (left_step * factor * right_step).clamp(f32::MIN, f32::MAX)
 }
 
 /// The two ordinary codes that make up a twin uniform code (eq. 24), and how they combine.

@@ -2,7 +2,7 @@
 //!
 //! The element type is a value here and not a type parameter: kernels are chosen by it at run time.
 
-use core::marker::PhantomData;
+use core::{marker::PhantomData, slice};
 
 use half::{bf16, f16};
 
@@ -169,6 +169,21 @@ impl<'a> MatRef<'a> {
         }
     }
 
+    /// The elements of row `row`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row or the elements are of another type.
+    pub fn row<T: Element>(&self, row: usize) -> &'a [T] {
+        assert!(row < self.rows, "row out of range");
+        assert_eq!(self.elem, T::ELEM, "element type");
+        if self.cols == 0 {
+            return &[]; // a view without columns may be of less memory than its strides span
+        }
+        // SAFETY: `new` was given a borrow for `'a` of elements of this type that hold every row.
+        unsafe { slice::from_raw_parts(self.ptr.cast::<T>().add(row * self.stride), self.cols) }
+    }
+
     pub(crate) fn as_ptr(&self) -> *const u8 {
         self.ptr
     }
@@ -302,6 +317,19 @@ mod tests {
         assert!(MatRef::new(&data, 2, 5, 4).is_none(), "rows overlap");
         assert!(MatRef::new(&data, usize::MAX, 2, usize::MAX).is_none());
         assert!(MatRef::new::<f32>(&[], 0, 7, 0).is_some());
+    }
+
+    #[test]
+    fn rows_are_what_was_given() {
+        let data: Vec<f32> = (0..11).map(|i| i as f32).collect();
+        let view = MatRef::new(&data, 3, 3, 4).unwrap();
+        assert_eq!(view.row::<f32>(2), [8.0, 9.0, 10.0]);
+        assert_eq!(view.rows_range(1, 3).row::<f32>(0), [4.0, 5.0, 6.0]);
+        let empty = MatRef::new::<f32>(&[], 9, 0, 5).unwrap();
+        assert!(empty.row::<f32>(8).is_empty());
+        let refused = |read: fn(MatRef<'_>)| std::panic::catch_unwind(|| read(view)).is_err();
+        assert!(refused(|view| _ = view.row::<f32>(3)));
+        assert!(refused(|view| _ = view.row::<bf16>(0)));
     }
 
     #[test]

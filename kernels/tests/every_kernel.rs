@@ -151,7 +151,7 @@ fn check_product(
 ) {
     let nr = kernel.tile.nr;
     let mut packed = Guarded::<i8>::aligned(nr * k);
-    kernel.tile.panel().pack(weights, nr, k, &mut packed);
+    kernel.tile.panel().pack(weights, k, nr, k, &mut packed);
 
     // Rows `stride` apart; the last one ends with the buffer, so the first is unaligned.
     let width = kernel.code_bytes();
@@ -218,7 +218,7 @@ fn check_blocks<T: Element + PartialEq + std::fmt::Debug>(
             fill(kind, max_code, max_weight, &mut codes, &mut weights);
             let panel = kernel.tile.panel();
             let mut packed = Guarded::<i8>::aligned(panel.packed_len(n, k).unwrap());
-            panel.pack(&weights, n, k, &mut packed);
+            panel.pack(&weights, k, n, k, &mut packed);
             let stride = codes_stride(k) * kernel.code_bytes();
             let mut a = Guarded::<u8>::new((m - 1) * stride + k * kernel.code_bytes());
             for (r, row) in codes.chunks_exact(k).enumerate() {
