@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use noisyquant_kernels::layout::codes_stride;
-use noisyquant_kernels::table::Codes;
+use noisyquant_kernels::table::{Codes, MicroKernel, Ready};
 use noisyquant_kernels::view::{MatMut, MatRef};
 
 use crate::linear::QuantLinear;
@@ -28,22 +28,12 @@ pub(crate) fn run(
     let planes = if layer.second_plane().is_some() { 2 } else { 1 };
     let columns = y.cols();
 
-    let [codes_bytes, wide_bytes, _] = plan.task_parts();
-    let (codes, rest) = scratch.split_at_mut(codes_bytes);
-    let (wide, working) = rest.split_at_mut(wide_bytes);
-    let working: &mut [i32] = bytemuck::cast_slice_mut(working);
-
+    let (codes, wide, working) = split_scratch(plan, scratch);
     for block in steps(x.rows(), plan.block_rows) {
         let rows = x.rows_range(block.start, block.end);
         layer.quantize(prologue, rows, codes, stride);
-        let (bytes, stride) = match micro.code_bytes() {
-            1 => (&*codes, stride),
-            _ => {
-                let used = planes * block.len() * stride;
-                micro.widen(&codes[..used], wide);
-                (&*wide, 2 * stride)
-            }
-        };
+        let used = planes * block.len() * stride;
+        let (bytes, stride) = as_read(micro, &codes[..used], stride, wide);
         if let Some(shift) = layer.second_plane() {
             let planes = Planes {
                 bytes,
@@ -112,8 +102,37 @@ fn two_planes(
     }
 }
 
+/// A task's scratch as codes, widened codes, and the kernel's working memory.
+pub(crate) fn split_scratch<'a>(
+    plan: &Plan,
+    scratch: &'a mut [u8],
+) -> (&'a mut [u8], &'a mut [u8], &'a mut [i32]) {
+    let [codes_bytes, wide_bytes, working_bytes] = plan.task_parts();
+    let (codes, rest) = scratch.split_at_mut(codes_bytes);
+    let (wide, rest) = rest.split_at_mut(wide_bytes);
+    let working = bytemuck::cast_slice_mut(&mut rest[..working_bytes]);
+    (codes, wide, working)
+}
+
+/// Rows of codes that begin `stride` bytes apart as `micro` reads them, and the bytes between those:
+/// themselves, or widened into `wide`.
+pub(crate) fn as_read<'a>(
+    micro: Ready<MicroKernel>,
+    codes: &'a [u8],
+    stride: usize,
+    wide: &'a mut [u8],
+) -> (&'a [u8], usize) {
+    match micro.code_bytes() {
+        1 => (codes, stride),
+        _ => {
+            micro.widen(codes, wide);
+            (wide, 2 * stride)
+        }
+    }
+}
+
 /// `0..total` in runs of `step`.
-fn steps(total: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn steps(total: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
     (0..total)
         .step_by(step)
         .map(move |start| start..total.min(start + step))

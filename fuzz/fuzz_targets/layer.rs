@@ -7,10 +7,13 @@
 
 #![no_main]
 
+mod numbers;
+
 use arbitrary::Arbitrary;
 use half::{bf16, f16};
 use libfuzzer_sys::fuzz_target;
 use noisyquant::{Element, Isa, MatMut, MatRef, Noise, QuantLinear, Quantizer, Range};
+use numbers::Rng;
 
 #[derive(Arbitrary, Debug)]
 struct Case {
@@ -30,32 +33,6 @@ struct Case {
     specials: u8,
     exponent: i8,
     seed: u64,
-}
-
-struct Rng(u64);
-
-impl Rng {
-    fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn float(&mut self) -> f32 {
-        (self.word() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-}
-
-/// Inputs: mostly ordinary values of a magnitude, `specials` of 256 any bit pattern at all.
-fn inputs(rng: &mut Rng, len: usize, case: &Case) -> Vec<f32> {
-    let magnitude = f32::exp2(f32::from(case.exponent) / 2.0);
-    let value = |rng: &mut Rng| match (rng.word() & 255) as u8 {
-        byte if byte < case.specials => f32::from_bits(rng.word() as u32),
-        _ => rng.float() * magnitude,
-    };
-    (0..len).map(|_| value(rng)).collect()
 }
 
 fn run<T: Element, U: Element>(layer: &QuantLinear, x: &[f32], case: &Case) -> Vec<u32> {
@@ -91,7 +68,7 @@ fuzz_target!(|case: Case| {
     let mut rng = Rng(case.seed);
     let weight: Vec<f32> = (0..n * k).map(|_| rng.float()).collect();
     let bias: Vec<f32> = (0..n).map(|_| rng.float()).collect();
-    let x = inputs(&mut rng, m * k, &case);
+    let x = rng.inputs(m * k, case.specials, case.exponent);
     let rows: Vec<f32> = (0..8 * k).map(|_| rng.float()).collect();
     let range = f32::exp2(f32::from(case.noise_scale) / 2.0);
     let build = |isa: Isa| {

@@ -1,0 +1,243 @@
+//! Products of two operands that are quantized at run time, bit for bit against the contract.
+
+mod common;
+
+use common::{Rng, bits, isas};
+use half::{bf16, f16};
+use noisyquant::{DynamicMatmul, DynamicRange, Element, Error, Isa, MatMut, MatRef};
+use noisyquant_kernels::spec;
+
+/// How the right operand lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Right {
+    /// `[outputs, inputs]`.
+    Rows,
+    /// `[inputs, outputs]`.
+    Columns,
+}
+
+fn largest(numbers: impl Iterator<Item = f32>) -> f32 {
+    numbers.fold(0.0, |most, x| if x.abs() > most { x.abs() } else { most })
+}
+
+/// Equations 30 to 33, one number after the other. `w(n, k)` is the right operand.
+fn oracle(
+    (m, k, n): (usize, usize, usize),
+    x: &[f32],
+    range: DynamicRange,
+    factor: f32,
+    w: &dyn Fn(usize, usize) -> f32,
+    right: Right,
+) -> Vec<f32> {
+    let tensor = largest((0..n * k).map(|at| w(at / k, at % k)));
+    let step = |channel: usize| {
+        spec::dynamic_step(
+            match right {
+                Right::Rows => tensor,
+                Right::Columns => largest((0..k).map(|input| w(channel, input))),
+            },
+            127,
+        )
+    };
+    let (left_step, zero, max) = match range {
+        DynamicRange::Symmetric(a) => (spec::dynamic_step(a, 127), 127, 254),
+        DynamicRange::Positive(a) => (spec::dynamic_step(a, 255), 0, 255),
+    };
+    let inv = spec::code_multiplier(1.0, left_step);
+    let codes: Vec<u8> = x
+        .iter()
+        .map(|x| spec::code(*x, inv, zero as f32, max))
+        .collect();
+    let mut y = vec![0.0; m * n];
+    for channel in 0..n {
+        let inv = spec::code_multiplier(1.0, step(channel));
+        let code = |input| i32::from(spec::code(w(channel, input), inv, 127.0, 254)) - 127;
+        let weights: Vec<i8> = (0..k).map(|input| code(input) as i8).collect();
+        let sum: i32 = weights.iter().map(|w| i32::from(*w)).sum();
+        let scale = spec::dynamic_scale(left_step, step(channel), factor);
+        for row in 0..m {
+            let acc = spec::accumulate(&codes[row * k..][..k], &weights);
+            y[row * n + channel] = spec::output(acc, -zero * sum, scale, 0.0);
+        }
+    }
+    y
+}
+
+/// One product on `matmul` next to the oracle; operands have gaps between their rows.
+fn check<T: Element>(
+    matmul: &mut DynamicMatmul,
+    (m, k, n): (usize, usize, usize),
+    x: &[T],
+    w: &[T],
+    right: Right,
+    range: Option<DynamicRange>,
+) {
+    const GAP: usize = 3;
+    let (rows, cols) = match right {
+        Right::Rows => (n, k),
+        Right::Columns => (k, n),
+    };
+    let spread = |numbers: &[T], cols: usize| -> Vec<T> {
+        let row = |row: &[T]| [row, &[T::default(); GAP]].concat();
+        numbers.chunks(cols).flat_map(row).collect()
+    };
+    let wide = spread(w, cols);
+    let view = MatRef::new(&wide, rows, cols, cols + GAP).expect("a matrix");
+    match right {
+        Right::Rows => matmul.pack_rows(view),
+        Right::Columns => matmul.pack_columns(view),
+    }
+    .expect("a right operand");
+    let wide = spread(x, k);
+    let left = MatRef::new(&wide, m, k, k + GAP).expect("a matrix");
+    let range = range.unwrap_or_else(|| DynamicRange::of(left));
+    let mut y = vec![7f32; m * (n + GAP)];
+    let output = MatMut::new(&mut y, m, n, n + GAP).expect("a matrix");
+    matmul
+        .multiply(left, range, 0.37, output)
+        .expect("a product");
+    let x: Vec<f32> = x.iter().map(|x| x.to_f32()).collect();
+    let at = |channel: usize, input: usize| match right {
+        Right::Rows => w[channel * k + input].to_f32(),
+        Right::Columns => w[input * n + channel].to_f32(),
+    };
+    let expected = oracle((m, k, n), &x, range, 0.37, &at, right);
+    for (row, (y, expected)) in y.chunks(n + GAP).zip(expected.chunks(n)).enumerate() {
+        let what = format!("{}, {m}x{k}x{n}, {right:?}, {range:?}", matmul.isa());
+        assert_eq!(bits(&y[..n]), bits(expected), "{what}, row {row}");
+        assert_eq!(y[n..], [7.0; GAP], "{what}, after row {row}");
+    }
+}
+
+#[test]
+fn every_isa_gives_the_bits_of_the_contract() {
+    let mut executed = Vec::new();
+    for isa in isas() {
+        let mut matmul = DynamicMatmul::new(Some(isa)).unwrap();
+        assert_eq!(matmul.isa(), isa);
+        // Larger and smaller ones in turn: what an operand leaves in memory must not matter.
+        for (m, k, n) in [
+            (257, 64, 257),
+            (1, 1, 1),
+            (24, 257, 64),
+            (49, 32, 49),
+            (5, 130, 33),
+            (30, 65, 7),
+            (3, 1000, 2),
+            (2, 4, 300),
+        ] {
+            for right in [Right::Rows, Right::Columns] {
+                let (x, w) = (Rng(1).heavy_tailed(m * k), Rng(2).heavy_tailed(k * n));
+                check(&mut matmul, (m, k, n), &x, &w, right, None);
+                // Saturates above, and below at 0.
+                let positive = Some(DynamicRange::Positive(4.0));
+                check(&mut matmul, (m, k, n), &x, &w, right, positive);
+                let narrow = |numbers: &[f32]| -> (Vec<f16>, Vec<bf16>) {
+                    let both = |x: &f32| (f16::from_f32(*x), bf16::from_f32(*x));
+                    numbers.iter().map(both).unzip()
+                };
+                let ((x16, xb), (w16, wb)) = (narrow(&x), narrow(&w));
+                check(&mut matmul, (m, k, n), &x16, &w16, right, None);
+                check(&mut matmul, (m, k, n), &xb, &wb, right, None);
+            }
+        }
+        executed.push(isa.name());
+    }
+    println!("executed: {}", executed.join(" "));
+}
+
+#[test]
+fn special_numbers_are_the_same_everywhere() {
+    for isa in isas() {
+        let mut matmul = DynamicMatmul::new(Some(isa)).unwrap();
+        for right in [Right::Rows, Right::Columns] {
+            for special in [
+                0.0,
+                f32::NAN,
+                f32::INFINITY,
+                f32::NEG_INFINITY,
+                f32::MAX,
+                f32::MIN_POSITIVE,
+                1e-45,
+            ] {
+                let (mut x, mut w) = (Rng(3).heavy_tailed(5 * 70), Rng(4).heavy_tailed(70 * 40));
+                w.iter_mut().step_by(11).for_each(|w| *w = special);
+                check(&mut matmul, (5, 70, 40), &x, &w, right, None);
+                x.iter_mut().step_by(7).for_each(|x| *x = special);
+                check(&mut matmul, (5, 70, 40), &x, &w, right, None);
+                x.fill(special);
+                w.fill(special);
+                check(&mut matmul, (5, 70, 40), &x, &w, right, None);
+            }
+        }
+    }
+}
+
+#[test]
+fn products_are_close_to_exact_ones() {
+    let (m, k, n) = (40, 64, 50);
+    let (x, w) = (Rng(5).floats(m * k), Rng(6).floats(n * k));
+    let left = MatRef::new(&x, m, k, k).unwrap();
+    let mut matmul = DynamicMatmul::new(None).unwrap();
+    matmul.pack_rows(MatRef::new(&w, n, k, k).unwrap()).unwrap();
+    let mut y = vec![0f32; m * n];
+    let output = MatMut::new(&mut y, m, n, n).unwrap();
+    let range = DynamicRange::of(left);
+    matmul.multiply(left, range, 1.0, output).unwrap();
+    for (at, y) in y.iter().enumerate() {
+        let (row, channel) = (&x[at / n * k..][..k], &w[at % n * k..][..k]);
+        let exact: f32 = row.iter().zip(channel).map(|(x, w)| x * w).sum();
+        // Each of 64 products is off by about two times a third of 1/254.
+        assert!((y - exact).abs() < 0.1, "{y} is not {exact}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let mut matmul = DynamicMatmul::new(None).unwrap();
+    let numbers = [1f32; 200];
+    let view = |rows, cols| MatRef::new(&numbers, rows, cols, cols).unwrap();
+    let range = DynamicRange::Symmetric(1.0);
+    let mut y = [0f32; 20];
+    let mut product =
+        |matmul: &mut DynamicMatmul, x: (usize, usize), out: (usize, usize), factor| {
+            let y = MatMut::new(&mut y, out.0, out.1, out.1).unwrap();
+            matmul.multiply(view(x.0, x.1), range, factor, y)
+        };
+    let early = product(&mut matmul, (2, 3), (2, 4), 1.0).unwrap_err();
+    assert_eq!(
+        early.to_string(),
+        "left operand: expected (2, 0) (rows, columns), got (2, 3)"
+    );
+    matmul.pack_rows(view(4, 3)).unwrap();
+    let wrong = product(&mut matmul, (2, 4), (2, 4), 1.0).unwrap_err();
+    assert!(matches!(wrong, Error::Shape { .. }), "{wrong}");
+    let wrong = product(&mut matmul, (2, 3), (2, 3), 1.0).unwrap_err();
+    assert_eq!(
+        wrong.to_string(),
+        "output: expected (2, 4) (rows, columns), got (2, 3)"
+    );
+    let wrong = product(&mut matmul, (2, 3), (2, 4), f32::NAN).unwrap_err();
+    assert!(matches!(wrong, Error::Value { .. }), "{wrong}");
+    for (rows, cols) in [(0, 3), (3, 0)] {
+        let wrong = matmul.pack_rows(view(rows, cols)).unwrap_err();
+        assert!(matches!(wrong, Error::Dimension { .. }), "{wrong}");
+        let wrong = matmul.pack_columns(view(rows, cols)).unwrap_err();
+        assert!(matches!(wrong, Error::Dimension { .. }), "{wrong}");
+    }
+    let long = vec![1f32; 65_537];
+    let wrong = matmul.pack_columns(MatRef::new(&long, 65_537, 1, 1).unwrap());
+    assert_eq!(
+        wrong.unwrap_err().to_string(),
+        "right operand's inputs: expected 1..=65536, got 65537"
+    );
+    // The operand that was there is still there, and an empty left one is fine.
+    product(&mut matmul, (2, 3), (2, 4), 1.0).unwrap();
+    product(&mut matmul, (0, 3), (0, 4), 1.0).unwrap();
+
+    let missing = Isa::ALL.into_iter().find(|isa| !isa.is_available());
+    if let Some(isa) = missing {
+        let wrong = DynamicMatmul::new(Some(isa)).unwrap_err();
+        assert!(matches!(wrong, Error::IsaUnavailable { .. }), "{wrong}");
+    }
+}
