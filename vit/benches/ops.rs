@@ -1,6 +1,7 @@
 //! `cargo bench -p noisyquant-vit --bench ops`: the f32 steps between the linear layers, at the
 //! sizes of a ViT-S/14 on a 224 × 224 image (one call each; a forward pass makes 12 or 24) and of
-//! the first stage of a Swin-T; attention on one thread and on all.
+//! the first stage of a Swin-T; attention on one thread and on all. With `NOISYQUANT_ISA` integers run on
+//! another set than the best.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ mod attention;
 #[path = "../src/ops.rs"]
 mod ops;
 
-use attention::{AttentionScratch, Bias, Heads};
+use attention::{Arithmetic, AttentionScratch, Bias, Heads};
+use noisyquant::DynamicMatmul;
 use ops::LayerNorm;
 
 const TOKENS: usize = 257;
@@ -55,24 +57,29 @@ fn attention(group: &mut BenchmarkGroup<'_, WallTime>) {
     let windows = 64;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut scratch = AttentionScratch::new([vit, swin], threads);
-    let qkv = numbers(TOKENS * 3 * WIDTH);
-    let mut mixed = vec![0.0; TOKENS * WIDTH];
-    on_pools(group, "attention/vit-s", || {
-        vit.attend(&qkv, None, &mut mixed, &mut scratch)
-    });
-    let qkv = numbers(windows * 49 * 3 * 96);
-    let mut mixed = vec![0.0; windows * 49 * 96];
     let (per_head, mask) = (numbers(3 * 49 * 49), numbers(windows * 49 * 49));
-    on_pools(group, "attention/swin-t-plain", || {
-        swin.attend(&qkv, None, &mut mixed, &mut scratch)
-    });
-    for (name, mask) in [("swin-t", None), ("swin-t-shifted", Some(&mask[..]))] {
-        let bias = Some(Bias {
+    let bias = |mask| {
+        Some(Bias {
             per_head: &per_head,
             mask,
-        });
+        })
+    };
+    let isa = DynamicMatmul::new(None).expect("an instruction set").isa();
+    let int8 = Arithmetic::Int8(isa);
+    let f32 = Arithmetic::Float;
+    for (name, arithmetic, heads, sequences, bias) in [
+        ("vit-s", f32, vit, 1, None),
+        ("vit-s-int8", int8, vit, 1, None),
+        ("swin-t-plain", f32, swin, windows, None),
+        ("swin-t", f32, swin, windows, bias(None)),
+        ("swin-t-shifted", f32, swin, windows, bias(Some(&mask[..]))),
+    ] {
+        let tokens = sequences * heads.tokens;
+        let qkv = numbers(tokens * 3 * heads.width);
+        let mut mixed = vec![0.0; tokens * heads.width];
         on_pools(group, &format!("attention/{name}"), || {
-            swin.attend(&qkv, bias, &mut mixed, &mut scratch)
+            let done = heads.attend(arithmetic, &qkv, bias, &mut mixed, &mut scratch);
+            done.expect("sizes that fit");
         });
     }
 }

@@ -60,6 +60,6 @@ pub use config::{
 pub use error::Error;
 pub use images::Images;
 pub use linear::{FloatLinear, Linear, float_kernel};
-pub use model::{Layer, Model, Observed, OpenOptions, Operation, Output};
+pub use model::{Attention, Layer, Model, Observed, OpenOptions, Operation, Output};
 pub use quantize::{Calibration, Choice, LayerPlan, LayerReport};
 pub use workspace::Workspace;

@@ -168,7 +168,8 @@ pub struct LayerReport {
 
 impl Model {
     /// A copy of this float model whose linear layers run through integer kernels as `plan` says of
-    /// each name. Layers are worked on in parallel on rayon's current pool; `progress` hears of each
+    /// each name, and whose [attention](Model::attention) does where that is faster, with heads of at least 64
+    /// features and as many tokens. Layers are worked on in parallel on rayon's current pool; `progress` hears of each
     /// that is done, in no certain order. The result does not depend on the order or the number of
     /// threads. Reports are in the order of the layers.
     ///
@@ -202,7 +203,12 @@ impl Model {
         let done: Vec<Result<_, Error>> = done.collect();
         let done: Result<Vec<_>, Error> = done.into_iter().collect();
         let (layers, reports): (Vec<Layer>, Vec<LayerReport>) = done?.into_iter().unzip();
-        Ok((self.with_layers(layers, reports.clone()), reports))
+        let quantized = self.with_layers(layers, reports.clone());
+        let attention = match quantized.is_quantized() {
+            true => self.quantized_attention(),
+            false => self.attention(),
+        };
+        Ok((quantized.with_attention(attention)?, reports))
     }
 }
 

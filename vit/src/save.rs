@@ -12,19 +12,22 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Config, Error, LayerReport, Linear, Model, OpenOptions, Overrides, checkpoint::Tensors,
+    Attention, Config, Error, LayerReport, Linear, Model, OpenOptions, Overrides,
+    checkpoint::Tensors,
 };
 
 /// The metadata entry.
 const KEY: &str = "noisyquant_vit";
 
-/// Version of the entry and of the tensors' names. A reader refuses any other.
-const VERSION: u32 = 1;
+/// Version of the entry and of the tensors' names. A reader refuses later ones. The first had no `attention`.
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Header<'a> {
     version: u32,
     config: Cow<'a, Config>,
+    #[serde(default)]
+    attention: Attention,
     reports: Cow<'a, [LayerReport]>,
 }
 
@@ -47,10 +50,10 @@ pub(crate) fn read(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model,
         source,
     };
     let Version { version } = serde_json::from_str(json).map_err(wrong)?;
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(Error::Setting {
             what: format!("metadata `{KEY}`"),
-            expected: format!("version {VERSION}"),
+            expected: format!("version 1 to {VERSION}"),
             got: format!("version {version}"),
         });
     }
@@ -75,7 +78,8 @@ pub(crate) fn read(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model,
     for bytes in tensors.files() {
         quantized.extend(io::from_bytes(bytes, options.isa).map_err(Error::Quantized)?);
     }
-    Model::restore(tensors, quantized, config, header.reports.into_owned())
+    Model::restore(tensors, quantized, config, header.reports.into_owned())?
+        .with_attention(header.attention)
 }
 
 impl Model {
@@ -120,6 +124,7 @@ impl Model {
         let own = Header {
             version: VERSION,
             config: Cow::Borrowed(self.config()),
+            attention: self.attention(),
             reports: Cow::Borrowed(self.reports()),
         };
         let json = serde_json::to_string(&own).map_err(|source| Error::Json {

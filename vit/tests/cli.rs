@@ -213,6 +213,33 @@ fn some_layers_may_have_settings_of_their_own() {
 }
 
 #[test]
+fn attention_is_a_choice() {
+    let bench = Bench::new();
+    let compared = |attention: &str| {
+        let flags = ["--bias", "none", "--attention", attention];
+        bench.quantize(attention, &flags);
+        let shown = bench.succeed(&["inspect", attention]);
+        let words = format!("attention in {attention}");
+        assert!(shown.contains(&words), "{words} is missing in:\n{shown}");
+        let facts = json(&bench.succeed(&["inspect", attention, "--json"]));
+        assert_eq!(facts["attention"], attention);
+        let images = ["--images", &bench.images, "--json"];
+        let arguments = [&["compare", &bench.checkpoint, attention], &images[..]].concat();
+        json(&bench.succeed(&arguments))["cosine_mean"].clone()
+    };
+    let [f32, int8] = ["f32", "int8"].map(compared);
+    assert_ne!(f32, int8, "the flag changed nothing");
+    assert!(int8.as_f64().unwrap() > 0.995, "{int8}");
+
+    let mut bench = bench;
+    bench.checkpoint = tool::golden("hf-swin");
+    let flags = ["--attention", "int8"];
+    let error = bench.fail(&bench.quantize_arguments("swin", &flags));
+    assert!(error.contains("got int8 for a Swin"), "{error}");
+    assert!(!fs::exists(bench.path("swin")).unwrap());
+}
+
+#[test]
 fn run_names_classes_and_features() {
     let bench = Bench::new();
     let image = &bench.picture("0/a.png");

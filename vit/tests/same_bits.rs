@@ -12,7 +12,7 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use noisyquant::{Noise, Quantizer, Range};
-use noisyquant_vit::{Calibration, LayerPlan, Model, OpenOptions, Output, Workspace};
+use noisyquant_vit::{Attention, Calibration, LayerPlan, Model, OpenOptions, Output, Workspace};
 use safetensors::SafeTensors;
 
 const GOLDEN: &str = include_str!("same_bits.txt");
@@ -48,19 +48,24 @@ fn computed() -> String {
                 seed: bits.into(),
             };
             let plan = LayerPlan::new(bits).with(Quantizer::symmetric(range), noise);
-            let (model, _) = float
-                .quantize(&|_| plan.clone(), &nothing, &|_| ())
-                .unwrap();
-            let mut features = vec![0.0; model.config().features()];
-            let mut workspace = Workspace::new(&model, 1);
-            model
-                .forward(&image, &mut Output::features(&mut features), &mut workspace)
-                .unwrap();
-            write!(text, "{name} W{bits}A{bits}:").unwrap();
-            for value in features {
-                write!(text, " {:08x}", value.to_bits()).unwrap();
+            for attention in [Attention::F32, Attention::Int8] {
+                let quantized = float.quantize(&|_| plan.clone(), &nothing, &|_| ());
+                let (model, _) = quantized.unwrap();
+                let Ok(model) = model.with_attention(attention) else {
+                    assert_eq!(name, "hf-swin", "only windows cannot");
+                    continue;
+                };
+                let mut features = vec![0.0; model.config().features()];
+                let mut workspace = Workspace::new(&model, 1);
+                model
+                    .forward(&image, &mut Output::features(&mut features), &mut workspace)
+                    .unwrap();
+                write!(text, "{name} W{bits}A{bits}, attention {attention}:").unwrap();
+                for value in features {
+                    write!(text, " {:08x}", value.to_bits()).unwrap();
+                }
+                text.push('\n');
             }
-            text.push('\n');
         }
     }
     text

@@ -366,7 +366,9 @@ fn absurd_sizes_are_refused() {
         (r#""width":12"#, r#""width":9223372036854775808"#),
         (r#""depth":2"#, r#""depth":18446744073709551615"#),
         (r#""patch_size":4"#, r#""patch_size":0"#),
-        (r#""version":1"#, r#""version":2"#),
+        (r#""version":2"#, r#""version":3"#),
+        (r#""version":2"#, r#""version":0"#),
+        (r#""attention":"f32""#, r#""attention":"int8""#),
     ] {
         let mut file = File::parse(&model.to_bytes().unwrap());
         let entry = file.metadata.get_mut("noisyquant_vit").unwrap();

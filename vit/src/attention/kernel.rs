@@ -1,4 +1,4 @@
-//! The part of attention that one thread does.
+//! Attention in f32; the part of it that one thread does.
 //!
 //! A block is as many queries as two vectors have lanes, or one at the end of a sequence. Its scores are kept with the keys as rows
 //! and a lane for each query:
@@ -35,6 +35,13 @@ pub(super) struct Task<'a> {
     pub(super) bias: Option<Bias<'a>>,
     pub(super) part: Part<'a>,
     pub(super) scratch: &'a mut [f32],
+}
+
+impl Task<'_> {
+    /// Numbers of scratch: a block of queries, its scores, its bias and its mask.
+    pub(super) fn numbers(heads: Heads) -> usize {
+        UNIT * (heads.features() + 3 * heads.tokens)
+    }
 }
 
 impl WithSimd for Task<'_> {
@@ -272,34 +279,51 @@ fn softmax<S: Simd, const N: usize>(simd: S, scores: &mut [f32], max: [S::f32s; 
 }
 
 /// `2^x` for `x ≤ 0`, relative error below 2e-7; 0 below −126.5, and NaN stays NaN.
-///
-/// `x = k + r` with an integer `k` and `|r| ≤ ½`; `2^r` by a polynomial of least relative error,
-/// `2^k` by its exponent bits.
 #[inline(always)]
 pub(super) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    /// Adding 1.5 · 2²³ rounds to an integer and leaves it in the low bits.
-    const ROUND: f32 = 12_582_912.0;
+    /// `2^r` for `|r| ≤ ½`, of least relative error.
     #[expect(clippy::approx_constant, reason = "fitted, and not ln 2")]
-    const POLYNOMIAL: [f32; 5] = [
+    const POLYNOMIAL: [f32; 6] = [
+        1.326_472_6e-3,
         9.671_512e-3,
         5.550_733_6e-2,
         2.402_224_2e-1,
         6.931_47e-1,
         1.0,
     ];
+    let (r, power) = split_exponent(simd, x);
+    simd.mul_f32s(polynomial(simd, POLYNOMIAL, r), power)
+}
+
+/// For `x ≤ 0`: `r` and `2^k` with `x = k + r`, an integer `k` and `|r| ≤ ½`. Below −126.5 the power is 0.
+#[inline(always)]
+pub(super) fn split_exponent<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let round = simd.splat_f32s(ROUND);
     // The power of two of −127 has the bits of zero. NaN is kept as the second operand.
     let x = simd.max_f32s(simd.splat_f32s(-127.0), x);
     let shifted = simd.add_f32s(x, round);
     let r = simd.sub_f32s(x, simd.sub_f32s(shifted, round));
-    // A loop, as a closure may be left a call, which is compiled for no instruction set.
-    let mut p = simd.splat_f32s(1.326_472_6e-3);
-    for coefficient in POLYNOMIAL {
-        p = simd.mul_add_f32s(p, r, simd.splat_f32s(coefficient));
-    }
     let exponent = simd.add_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(127));
     let power = simd.wrapping_dyn_shl_u32s(exponent, simd.splat_u32s(23));
-    simd.mul_f32s(p, simd.transmute_f32s_u32s(power))
+    (r, simd.transmute_f32s_u32s(power))
+}
+
+/// Adding 1.5 · 2²³ rounds to an integer and leaves it in the low bits.
+pub(super) const ROUND: f32 = 12_582_912.0;
+
+/// Of these coefficients, that of the highest power first.
+#[inline(always)]
+pub(super) fn polynomial<S: Simd, const N: usize>(
+    simd: S,
+    coefficients: [f32; N],
+    x: S::f32s,
+) -> S::f32s {
+    let mut sum = simd.splat_f32s(coefficients[0]);
+    // A loop, as a closure may be left a call, which is compiled for no instruction set.
+    for coefficient in &coefficients[1..] {
+        sum = simd.mul_add_f32s(sum, x, simd.splat_f32s(*coefficient));
+    }
+    sum
 }
 
 /// `to[query, feature] = scales[query] · Σ_key scores[key, query] · values[key, feature]` for one

@@ -1,16 +1,19 @@
-//! Multi-head attention of many short sequences (images, or windows of one image) in f32.
+//! Multi-head attention of many short sequences (images, or windows of one image), its products in f32 or
+//! in integers.
 //!
 //! Queries are taken in blocks small enough for their scores against all keys to stay in the
 //! nearest caches: a block's products, softmax and products with the values are done before the
-//! next begins. Every number is a chain of fused multiply-adds in a fixed order, one lane a query
-//! or feature, so the results have the same bits for any number of threads and on every CPU; no
-//! gemm library promises that.
+//! next begins. In f32, every number is a chain of fused multiply-adds in a fixed order, one lane a query
+//! or feature; in integers, every sum is exact. So the results have the same bits for any number of threads
+//! and on every CPU; no gemm library promises that.
 
+mod integer;
 mod kernel;
 
 use std::ops::Range;
 
-use kernel::Task;
+use integer::Products;
+use noisyquant::Isa;
 
 /// Queries in a unit of the work that is divided between threads; a multiple of every kernel's
 /// block.
@@ -38,22 +41,64 @@ pub(crate) struct Bias<'a> {
     pub(crate) mask: Option<&'a [f32]>,
 }
 
+/// How the two products of attention run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Arithmetic {
+    Float,
+    /// On 8-bit integers, with the kernels of this instruction set, and without a bias.
+    Int8(Isa),
+}
+
 /// Intermediate results of [`Heads::attend`], made once and used again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct AttentionScratch {
+    threads: Vec<ThreadScratch>,
+    /// See [`integer::noise`].
+    noise: Vec<f32>,
+}
+
+/// Those of one thread.
+#[derive(Debug, Default)]
+struct ThreadScratch {
     numbers: Vec<f32>,
-    threads: usize,
+    /// Of each instruction set that was asked for so far.
+    products: Vec<Products>,
 }
 
 impl AttentionScratch {
     /// Scratch for attention of any of these `sizes` on up to `threads` threads.
     pub(crate) fn new(sizes: impl IntoIterator<Item = Heads>, threads: usize) -> Self {
-        let numbers = sizes.into_iter().map(Heads::task_numbers).max();
-        let threads = threads.max(1);
-        Self {
-            numbers: vec![0.0; numbers.unwrap_or(0) * threads],
-            threads,
+        let (mut numbers, mut tokens) = (0, 0);
+        for heads in sizes {
+            numbers = numbers.max(heads.task_numbers());
+            tokens = tokens.max(heads.tokens);
         }
+        let scratch = |_| ThreadScratch {
+            numbers: vec![0.0; numbers],
+            products: Vec::new(),
+        };
+        Self {
+            threads: (0..threads.max(1)).map(scratch).collect(),
+            noise: integer::noise(tokens),
+        }
+    }
+}
+
+impl ThreadScratch {
+    /// Numbers, and the products on `isa`.
+    fn on(&mut self, isa: Isa) -> Result<(&mut [f32], &mut Products), noisyquant::Error> {
+        let found = self
+            .products
+            .iter()
+            .position(|products| products.isa() == isa);
+        let at = match found {
+            Some(at) => at,
+            None => {
+                self.products.push(Products::new(isa)?);
+                self.products.len() - 1
+            }
+        };
+        Ok((&mut self.numbers, &mut self.products[at]))
     }
 }
 
@@ -107,15 +152,22 @@ impl Heads {
         self.width / self.heads
     }
 
+    /// Whether the integer products are faster than those in f32 on most instruction sets. They take 64
+    /// features or keys at a time, and packing the operands is most of the work on short sequences: with
+    /// AVX-512-VNNI and heads of 64 features, they take 0.52 of the time at 257 tokens, 0.68 at 101 and 0.87
+    /// at 65; with 32 features 0.78, 0.98 and 1.2.
+    pub(crate) fn gain_by_integers(self) -> bool {
+        self.features() >= 64 && (64..=1 << 16).contains(&self.tokens)
+    }
+
     /// Units of one sequence.
     fn units(self) -> usize {
         self.tokens.div_ceil(UNIT)
     }
 
-    /// Numbers of scratch that a thread needs: a block of queries, its scores, its bias and its
-    /// mask.
+    /// Numbers of scratch that a thread needs.
     fn task_numbers(self) -> usize {
-        UNIT * (self.features() + 3 * self.tokens)
+        kernel::Task::numbers(self).max(integer::Task::numbers(self))
     }
 
     /// Write `mixed[sequences, tokens, width]`, in each head `softmax(q · kᵀ / √d + bias) · v`, with
@@ -123,17 +175,29 @@ impl Heads {
     ///
     /// Runs on rayon's current pool if `scratch` was made for more than one thread and the work is
     /// worth it.
+    ///
+    /// # Errors
+    ///
+    /// Of integer products: an instruction set that this CPU lacks, or more than 65 536 tokens.
+    ///
+    /// # Panics
+    ///
+    /// If there is a bias for integer products.
     pub(crate) fn attend(
         self,
+        arithmetic: Arithmetic,
         qkv: &[f32],
         bias: Option<Bias<'_>>,
         mixed: &mut [f32],
         scratch: &mut AttentionScratch,
-    ) {
+    ) -> Result<(), noisyquant::Error> {
+        let integers = arithmetic != Arithmetic::Float;
+        assert!(!integers || bias.is_none(), "a bias for integer products");
         let sequences = mixed.len() / (self.tokens * self.width);
         let work = 2 * sequences * self.tokens * self.tokens * self.width;
         let threads = scratch
             .threads
+            .len()
             .min(rayon::current_num_threads())
             .min(work / THREAD_PAYS)
             .max(1);
@@ -142,53 +206,95 @@ impl Heads {
             heads: 0..self.heads,
             mixed: mixed.chunks_exact_mut(self.width).collect(),
         };
-        let scratch = &mut scratch.numbers[..threads * self.task_numbers()];
-        self.divide(qkv, bias, part, scratch, threads);
-    }
-
-    /// Halve the work until each of `threads` threads has a part: by heads where that leaves no thread
-    /// with more than another and sequences do not, as the last unit of a sequence is dear for its rows.
-    fn divide(
-        self,
-        qkv: &[f32],
-        bias: Option<Bias<'_>>,
-        part: Part<'_>,
-        scratch: &mut [f32],
-        threads: usize,
-    ) {
-        let (units, heads) = (part.units.len(), part.heads.len());
-        let by_heads =
-            !units.is_multiple_of(self.units() * threads) && heads.is_multiple_of(threads);
-        if threads == 1 || units == 1 && !by_heads {
-            let scratch = &mut scratch[..self.task_numbers()];
-            pulp::Arch::new().dispatch(Task {
-                heads: self,
-                qkv,
-                bias,
-                part,
-                scratch,
-            });
-            return;
-        }
-        let many = threads.div_ceil(2);
-        let (first, second) = match by_heads {
-            true => part.split_heads(heads * many / threads, self.features()),
-            false => {
-                let middle = part.units.start + units * many / threads;
-                let rows = self.first_row(middle) - self.first_row(part.units.start);
-                part.split_units(middle, rows)
-            }
+        let call = Call {
+            heads: self,
+            arithmetic,
+            qkv,
+            bias,
+            noise: &scratch.noise,
         };
-        let (left, right) = scratch.split_at_mut(many * self.task_numbers());
-        rayon::join(
-            || self.divide(qkv, bias, first, left, many),
-            || self.divide(qkv, bias, second, right, threads - many),
-        );
+        call.divide(part, &mut scratch.threads[..threads])
     }
 
     /// The row of `mixed` at which `unit` begins.
     fn first_row(self, unit: usize) -> usize {
         unit / self.units() * self.tokens + unit % self.units() * UNIT
+    }
+}
+
+/// What all threads of a call share.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    heads: Heads,
+    arithmetic: Arithmetic,
+    qkv: &'a [f32],
+    bias: Option<Bias<'a>>,
+    noise: &'a [f32],
+}
+
+impl Call<'_> {
+    /// Halve the work until each thread that there is scratch for has a part: by heads where that leaves
+    /// no thread with more than another and sequences do not, as the last unit of a sequence is dear for its
+    /// rows.
+    fn divide(
+        self,
+        part: Part<'_>,
+        scratch: &mut [ThreadScratch],
+    ) -> Result<(), noisyquant::Error> {
+        let (heads, threads) = (self.heads, scratch.len());
+        let (units, count) = (part.units.len(), part.heads.len());
+        let by_heads =
+            !units.is_multiple_of(heads.units() * threads) && count.is_multiple_of(threads);
+        if threads == 1 || units == 1 && !by_heads {
+            return self.run(part, &mut scratch[0]);
+        }
+        let many = threads.div_ceil(2);
+        let (first, second) = match by_heads {
+            true => part.split_heads(count * many / threads, heads.features()),
+            false => {
+                let middle = part.units.start + units * many / threads;
+                let rows = heads.first_row(middle) - heads.first_row(part.units.start);
+                part.split_units(middle, rows)
+            }
+        };
+        let (left, right) = scratch.split_at_mut(many);
+        let (left, right) = rayon::join(|| self.divide(first, left), || self.divide(second, right));
+        left.and(right)
+    }
+
+    /// A part on this thread.
+    fn run(self, part: Part<'_>, scratch: &mut ThreadScratch) -> Result<(), noisyquant::Error> {
+        let Self {
+            heads,
+            qkv,
+            bias,
+            noise,
+            ..
+        } = self;
+        match self.arithmetic {
+            Arithmetic::Float => {
+                pulp::Arch::new().dispatch(kernel::Task {
+                    heads,
+                    qkv,
+                    bias,
+                    part,
+                    scratch: &mut scratch.numbers,
+                });
+                Ok(())
+            }
+            Arithmetic::Int8(isa) => {
+                let (scratch, products) = scratch.on(isa)?;
+                let task = integer::Task {
+                    heads,
+                    qkv,
+                    part,
+                    noise,
+                    scratch,
+                    products,
+                };
+                task.run()
+            }
+        }
     }
 }
 

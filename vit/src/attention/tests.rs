@@ -1,3 +1,5 @@
+use noisyquant::DynamicMatmul;
+
 use super::*;
 
 /// Numbers in −1 .. 1 that look random.
@@ -19,8 +21,22 @@ fn attend(
     scratch: &mut AttentionScratch,
 ) -> Vec<f32> {
     let mut mixed = vec![f32::NAN; qkv.len() / 3];
-    heads.attend(qkv, bias, &mut mixed, scratch);
+    let done = heads.attend(Arithmetic::Float, qkv, bias, &mut mixed, scratch);
+    done.expect("sizes that fit");
     mixed
+}
+
+/// The same in integers.
+fn attend_int8(isa: Isa, heads: Heads, qkv: &[f32], scratch: &mut AttentionScratch) -> Vec<f32> {
+    let mut mixed = vec![f32::NAN; qkv.len() / 3];
+    let done = heads.attend(Arithmetic::Int8(isa), qkv, None, &mut mixed, scratch);
+    done.expect("sizes that fit");
+    mixed
+}
+
+/// The instruction set that a test without a choice runs on.
+fn usual_isa() -> Isa {
+    DynamicMatmul::new(None).expect("kernels").isa()
 }
 
 /// The definition, in f64.
@@ -111,6 +127,75 @@ fn odd_sizes_against_f64() {
                 let what = format!("{sizes:?}, {sequences} sequences");
                 assert_close(&got, &exact(sizes, &qkv, bias), 1e-5, &what);
             }
+        }
+    }
+}
+
+#[test]
+fn integers_are_close_to_f64_and_the_same_on_every_isa() {
+    for (tokens, sequences) in [(1, 2), (2, 1), (15, 3), (33, 2), (197, 1), (257, 2)] {
+        for features in [4, 32, 64, 80] {
+            let (heads, width) = (2, 2 * features);
+            let sizes = Heads {
+                tokens,
+                width,
+                heads,
+            };
+            let qkv: Vec<f32> = numbers(sequences * tokens * 3 * width, 1)
+                .iter()
+                .map(|x| 2.0 * x)
+                .collect();
+            let mut scratch = AttentionScratch::new([sizes], 1);
+            let scalar = attend_int8(Isa::Scalar, sizes, &qkv, &mut scratch);
+            // Of values up to 2, a code of which is 0.016.
+            let what = format!("{sizes:?}, {sequences} sequences");
+            assert_close(&scalar, &exact(sizes, &qkv, None), 0.05, &what);
+            for isa in Isa::available() {
+                let got = attend_int8(isa, sizes, &qkv, &mut scratch);
+                assert_eq!(got, scalar, "{what}, {isa}");
+            }
+        }
+    }
+}
+
+#[test]
+fn many_small_exponentials_are_not_lost() {
+    // One key has e^6.5 = 665 times the weight of each of 500 others, which are 0.38 of a level.
+    let (tokens, features) = (501, 64);
+    let sizes = Heads {
+        tokens,
+        width: features,
+        heads: 1,
+    };
+    let mut qkv = vec![0.0; tokens * 3 * features];
+    for (token, row) in qkv.chunks_mut(3 * features).enumerate() {
+        row[0] = 8.0; // q
+        row[features] = if token == 7 { 6.5 } else { 0.0 }; // k
+        row[2 * features..].fill(if token == 7 { 0.0 } else { 1.0 }); // v
+    }
+    let mut scratch = AttentionScratch::new([sizes], 1);
+    let share = 500.0 / (500.0 + 6.5f64.exp());
+    let exact = vec![share; tokens * features];
+    let got = attend_int8(usual_isa(), sizes, &qkv, &mut scratch);
+    assert_close(&got, &exact, 0.01 * share, "the others' share");
+}
+
+#[test]
+fn integers_at_extremes_stay_finite() {
+    let sizes = Heads {
+        tokens: 70,
+        width: 64,
+        heads: 1,
+    };
+    let mut scratch = AttentionScratch::new([sizes], 1);
+    for special in [0.0, 1e4, -1e-30, 1e15, f32::NAN] {
+        for part in 0..3 {
+            let mut qkv = numbers(70 * 3 * 64, 11);
+            for row in qkv.chunks_mut(3 * 64) {
+                row[part * 64 + 5] = special;
+            }
+            let got = attend_int8(usual_isa(), sizes, &qkv, &mut scratch);
+            assert!(got.iter().all(|x| x.is_finite()), "{special} in {part}");
         }
     }
 }
@@ -237,6 +322,16 @@ fn any_number_of_threads_gives_the_same_bits() {
         assert!(one.iter().all(|number| number.is_finite()));
         for threads in 2..=7 {
             assert_eq!(one, on(threads), "{threads} threads, {tokens} tokens");
+        }
+        let int8 = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let mut scratch = AttentionScratch::new([sizes], threads);
+            pool.expect("a pool")
+                .install(|| attend_int8(usual_isa(), sizes, &qkv, &mut scratch))
+        };
+        let one = int8(1);
+        for threads in 2..=7 {
+            assert_eq!(one, int8(threads), "{threads} threads, {tokens} tokens");
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, overrides::OverrideFlags, print};
-use crate::{Config, Layer, LayerReport, Linear, Model, table::Table, words};
+use crate::{Attention, Config, Layer, LayerReport, Linear, Model, table::Table, words};
 
 /// Architecture, layers and sizes of a checkpoint or quantized model
 #[derive(Args)]
@@ -29,6 +29,7 @@ struct Inspection<'a> {
     file: String,
     quantized: bool,
     features: usize,
+    attention: Attention,
     config: &'a Config,
     /// Weights and biases of the linear layers.
     parameters: usize,
@@ -62,6 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         file: arguments.file.display().to_string(),
         quantized: model.is_quantized(),
         features: model.config().features(),
+        attention: model.attention(),
         config: model.config(),
         parameters: layers.iter().map(parameters).sum(),
         bytes: layers.iter().map(|layer| layer.bytes).sum(),
@@ -121,10 +123,11 @@ impl fmt::Display for Inspection<'_> {
         )?;
         writeln!(
             f,
-            "{} linear layers with {:.1} million numbers in {:.1} MB\n",
+            "{} linear layers with {:.1} million numbers in {:.1} MB; attention in {}\n",
             self.layers.len(),
             self.parameters as f64 / 1e6,
-            self.bytes as f64 / 1e6
+            self.bytes as f64 / 1e6,
+            self.attention
         )?;
         let mut table = Table::new(&[["layer", "inputs", "outputs", "bits", "choice"]]);
         for layer in &self.layers {

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{
@@ -17,7 +17,9 @@ use super::{
     plan::{self, PlanFlags},
     print, progress,
 };
-use crate::{Calibration, Choice, LayerPlan, LayerReport, Model, Workspace, table::Table, words};
+use crate::{
+    Attention, Calibration, Choice, LayerPlan, LayerReport, Model, Workspace, table::Table, words,
+};
 
 /// Images that run at once while their activations are sampled.
 const BATCH: usize = 8;
@@ -52,6 +54,9 @@ pub(super) struct Arguments {
     /// The file to write: quantized layers and all else that the model needs
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// How the products of attention run; int8 where it is faster unless given
+    #[arg(long, value_enum)]
+    attention: Option<AttentionFlag>,
     /// Rows of activations kept of each layer
     #[arg(long, value_name = "COUNT", default_value_t = 2048)]
     #[arg(value_parser = clap::value_parser!(u32).range(2..))]
@@ -63,6 +68,14 @@ pub(super) struct Arguments {
     json: bool,
     #[command(flatten)]
     overrides: OverrideFlags,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AttentionFlag {
+    /// In f32
+    F32,
+    /// On 8-bit integers that are quantized at run time
+    Int8,
 }
 
 #[derive(Serialize)]
@@ -78,6 +91,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
     plan::check_flags(&arguments.plan);
     let float = model::float(&arguments.checkpoint, &arguments.overrides)?;
+    let attention = arguments.attention.map(|flag| match flag {
+        AttentionFlag::F32 => Attention::F32,
+        AttentionFlag::Int8 => Attention::Int8,
+    });
+    if let Some(attention) = attention {
+        float.check_attention(attention)?;
+    }
     let names: Vec<&str> = float
         .layers()
         .iter()
@@ -98,6 +118,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let (quantized, layers) = float.quantize(&|name| plans[name].clone(), &calibration, &done)?;
     drop(bar);
+    let quantized = match attention {
+        Some(attention) => quantized.with_attention(attention)?,
+        None => quantized,
+    };
     let bytes = quantized.to_bytes()?;
     output.finish(&bytes)?;
     let summary = Summary {

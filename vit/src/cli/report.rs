@@ -88,6 +88,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         tails,
         tail_images: few.len(),
         latency,
+        attention: quantized.attention(),
         float_kernel: float_kernel(),
         version: env!("CARGO_PKG_VERSION").into(),
     };

@@ -9,13 +9,14 @@ mod swin;
 mod vit;
 mod windows;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc, time::Duration};
 
-use noisyquant::{Isa, QuantLinear};
+use noisyquant::{DynamicMatmul, Isa, QuantLinear};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Architecture, Config, Error, LayerReport, Linear, Overrides, Workspace,
-    attention::Heads,
+    attention::{Arithmetic, Heads},
     checkpoint::{Files, Tensors},
     config::Sidecars,
     ops::{self, LayerNorm},
@@ -35,7 +36,30 @@ pub struct Model {
     config: Config,
     layers: Vec<Layer>,
     body: Arc<Body>,
+    attention: Attention,
     reports: Vec<LayerReport>,
+}
+
+/// How the two products of attention run, that of queries and keys and that of weights and values; softmax
+/// between them is in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attention {
+    /// In f32.
+    #[default]
+    F32,
+    /// On 8-bit integers that are quantized at run time, with a noisy bias on the weights (docs/math.md,
+    /// eq. 30–34).
+    Int8,
+}
+
+impl fmt::Display for Attention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Attention::F32 => "f32",
+            Attention::Int8 => "int8",
+        })
+    }
 }
 
 /// A linear layer of a model.
@@ -148,6 +172,7 @@ impl Model {
             layers: source.finish(&config)?,
             config,
             body: Arc::new(body),
+            attention: Attention::F32,
             reports: Vec::new(),
         })
     }
@@ -162,10 +187,64 @@ impl Model {
         &self.layers
     }
 
-    /// Whether any layer is quantized.
+    /// Whether any layer, or attention, is quantized.
     pub fn is_quantized(&self) -> bool {
         let quantized = |layer: &Layer| matches!(layer.linear, Linear::Quantized(_));
-        self.layers.iter().any(quantized)
+        self.attention == Attention::Int8 || self.layers.iter().any(quantized)
+    }
+
+    /// How attention runs.
+    pub fn attention(&self) -> Attention {
+        self.attention
+    }
+
+    /// This model with attention of this kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for integers in a Swin, whose windows are too small to gain by them, or in a model
+    /// of more than 65 536 tokens.
+    pub fn with_attention(self, attention: Attention) -> Result<Self, Error> {
+        self.check_attention(attention)?;
+        Ok(Self { attention, ..self })
+    }
+
+    /// What [`Model::with_attention`] refuses.
+    pub(crate) fn check_attention(&self, attention: Attention) -> Result<(), Error> {
+        let got = match (attention, &*self.body) {
+            (Attention::F32, _) => return Ok(()),
+            (_, Body::Vit(vit)) if vit.tokens() <= MAX_KEYS => return Ok(()),
+            (_, Body::Vit(vit)) => format!("{attention} for {} tokens", vit.tokens()),
+            (_, Body::Swin(_)) => format!("{attention} for a Swin"),
+        };
+        Err(Error::Setting {
+            what: "attention".into(),
+            expected: format!("f32, or int8 for a ViT of at most {MAX_KEYS} tokens"),
+            got,
+        })
+    }
+
+    /// The attention that suits a quantization of this model: in integers where those are faster.
+    pub(crate) fn quantized_attention(&self) -> Attention {
+        match &*self.body {
+            Body::Vit(vit) if vit.heads().gain_by_integers() => Attention::Int8,
+            _ => Attention::F32,
+        }
+    }
+
+    /// The arithmetic of attention: integers run on the instruction set of the layers.
+    fn arithmetic(&self) -> Result<Arithmetic, noisyquant::Error> {
+        let isa = |layer: &Layer| match &layer.linear {
+            Linear::Quantized(linear) => Some(linear.isa()),
+            Linear::Float(_) => None,
+        };
+        Ok(match self.attention {
+            Attention::F32 => Arithmetic::Float,
+            Attention::Int8 => Arithmetic::Int8(match self.layers.iter().find_map(isa) {
+                Some(isa) => isa,
+                None => DynamicMatmul::new(None)?.isa(),
+            }),
+        })
     }
 
     /// What was chosen for each layer when this model was quantized; none for a float checkpoint.
@@ -187,6 +266,7 @@ impl Model {
             config: self.config.clone(),
             layers,
             body: Arc::clone(&self.body),
+            attention: self.attention,
             reports,
         }
     }
@@ -290,7 +370,11 @@ impl Model {
         let Workspace {
             buffers, scratch, ..
         } = workspace;
-        let mut run = Run::new(&self.layers, scratch, observe, timer);
+        let arithmetic = self.arithmetic().map_err(|source| Error::Layer {
+            layer: "attention".into(),
+            source,
+        })?;
+        let mut run = Run::new(&self.layers, arithmetic, scratch, observe, timer);
         match &*self.body {
             Body::Vit(vit) => vit.forward(&self.config, images, count, buffers, &mut run)?,
             Body::Swin(swin) => swin.forward(&self.config, images, count, buffers, &mut run)?,
@@ -358,6 +442,9 @@ impl Model {
         Ok(count)
     }
 }
+
+/// Keys that an integer product can sum over.
+const MAX_KEYS: usize = 65_536;
 
 /// Images run together until they have so many rows: enough for all threads, and few enough for their
 /// intermediate results to stay in the caches. Eight images of a ViT-S/14 take 23.4 ms each at once on two

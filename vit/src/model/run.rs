@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::Layer;
 use crate::{
     Error,
-    attention::{AttentionScratch, Bias, Heads},
+    attention::{Arithmetic, AttentionScratch, Bias, Heads},
 };
 
 /// Where a forward pass writes. A slice without elements is not written, and a pass that is not
@@ -168,6 +168,7 @@ fn parts(rows: usize, threads: usize) -> usize {
 pub(crate) struct Run<'a, 'h> {
     lane: Lane<'a, 'h>,
     parts: &'a mut [Scratch],
+    arithmetic: Arithmetic,
     attention: &'a mut AttentionScratch,
 }
 
@@ -183,9 +184,11 @@ pub(crate) struct Lane<'a, 'h> {
 }
 
 impl<'a, 'h> Run<'a, 'h> {
-    /// A pass through `layers`, each seen by `observe` and timed from now on by `timer`, if any.
+    /// A pass through `layers` and attention in this `arithmetic`, each layer seen by `observe` and timed
+    /// from now on by `timer`, if any.
     pub(crate) fn new(
         layers: &'a [Layer],
+        arithmetic: Arithmetic,
         scratch: &'a mut RunScratch,
         observe: Option<Observer<'h>>,
         timer: Option<Timer<'h>>,
@@ -199,6 +202,7 @@ impl<'a, 'h> Run<'a, 'h> {
                 timer: timer.map(|timer| (timer, Instant::now())),
             },
             parts: &mut scratch.parts,
+            arithmetic,
             attention: &mut scratch.attention,
         }
     }
@@ -213,15 +217,21 @@ impl<'a, 'h> Run<'a, 'h> {
         self.lane.linear(input, output)
     }
 
+    /// Attention on what the last layer gave.
     pub(crate) fn attend(
         &mut self,
         heads: Heads,
         qkv: &[f32],
         bias: Option<Bias<'_>>,
         mixed: &mut [f32],
-    ) {
-        heads.attend(qkv, bias, mixed, self.attention);
+    ) -> Result<(), Error> {
+        let done = heads.attend(self.arithmetic, qkv, bias, mixed, self.attention);
+        done.map_err(|source| Error::Layer {
+            layer: self.lane.layers[self.lane.next - 1].name.clone(),
+            source,
+        })?;
         self.lap(Operation::Attention);
+        Ok(())
     }
 
     /// Do `step` with a part of the rows of all `buffers` on each thread of rayon's current pool: steps

@@ -306,7 +306,7 @@ impl Stage {
                 per_head: &block.bias,
                 mask: partition.mask(),
             };
-            run.attend(self.heads, qkv, Some(bias), mixed);
+            run.attend(self.heads, qkv, Some(bias), mixed)?;
             run.linear(mixed, update)?;
             partition.add_back(update, width, x);
             run.lap(Operation::Other);

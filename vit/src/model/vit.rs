@@ -203,7 +203,7 @@ impl Vit {
                 }
             })?;
             if next.is_some() {
-                run.attend(attention, qkv, None, mixed);
+                run.attend(attention, qkv, None, mixed)?;
             }
         }
         self.finish(

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{bench::Timing, compare::Comparison};
+use crate::{Attention, bench::Timing, compare::Comparison};
 
 /// What the page is made from. All of it was measured on the given images and on this machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub struct ReportData {
     pub tail_images: usize,
     /// Time per image.
     pub latency: Vec<Timing>,
+    /// How attention runs in the quantized model.
+    pub attention: Attention,
     /// Name of the f32 matrix kernel.
     pub float_kernel: String,
     /// Version of the program.
