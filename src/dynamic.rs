@@ -164,8 +164,8 @@ impl DynamicMatmul {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] if shapes do not fit, as none does before an operand was packed;
-    /// [`Error::Value`] for a factor that is not finite.
+    /// [`Error::Shape`] if shapes do not fit; [`Error::Value`] for a factor that is not finite or a range that
+    /// is negative or NaN.
     pub fn multiply(
         &mut self,
         x: MatRef<'_>,
@@ -177,6 +177,8 @@ impl DynamicMatmul {
         check::shape("left operand", (m, k), (m, x.cols()))?;
         check::shape("output", (m, n), (y.rows(), y.cols()))?;
         check::finite("factor", &[factor])?;
+        let (DynamicRange::Symmetric(end) | DynamicRange::Positive(end)) = range;
+        check::all("end of the range", "0 or more", &[end], |end| end >= 0.0)?;
         if m == 0 || n == 0 {
             return Ok(());
         }

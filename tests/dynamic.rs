@@ -219,6 +219,14 @@ fn what_does_not_fit_is_refused() {
     );
     let wrong = product(&mut matmul, (2, 3), (2, 4), f32::NAN).unwrap_err();
     assert!(matches!(wrong, Error::Value { .. }), "{wrong}");
+    for end in [-1.0, f32::NAN] {
+        let (x, mut y) = (view(2, 3), [0f32; 8]);
+        for range in [DynamicRange::Symmetric(end), DynamicRange::Positive(end)] {
+            let y = MatMut::new(&mut y, 2, 4, 4).unwrap();
+            let wrong = matmul.multiply(x, range, 1.0, y).unwrap_err();
+            assert!(matches!(wrong, Error::Value { .. }), "{wrong}");
+        }
+    }
     for (rows, cols) in [(0, 3), (3, 0)] {
         let wrong = matmul.pack_rows(view(rows, cols)).unwrap_err();
         assert!(matches!(wrong, Error::Dimension { .. }), "{wrong}");

@@ -103,11 +103,11 @@ impl PanelLayout {
     ///
     /// # Panics
     ///
-    /// If `weights` does not hold the rows, `stride` is less than `k`, or `packed` is not
-    /// [`packed_len`](Self::packed_len) long.
+    /// If `weights` does not hold the rows, `stride` is less than `k`, `packed` is not
+    /// [`packed_len`](Self::packed_len) long, or `kr` does not divide [`K_ALIGN`].
     pub fn pack(self, weights: &[i8], stride: usize, n: usize, k: usize, packed: &mut [i8]) {
-        let source = Source::new(weights, stride, n, k);
         self.clear(n, k, packed);
+        let source = Source::new(weights, stride, n, k);
         if packed.is_empty() {
             return;
         }
@@ -115,6 +115,8 @@ impl PanelLayout {
             2 => self.pack_rows::<2>(&source, n, k, packed),
             4 => self.pack_rows::<4>(&source, n, k, packed),
             8 => self.pack_rows::<8>(&source, n, k, packed),
+            16 => self.pack_rows::<16>(&source, n, k, packed),
+            32 => self.pack_rows::<32>(&source, n, k, packed),
             _ => self.pack_each(|channel, input| source.row(channel)[input], n, k, packed),
         }
     }
@@ -124,8 +126,8 @@ impl PanelLayout {
     ///
     /// # Panics
     ///
-    /// If `weights` does not hold the rows, `stride` is less than `n`, or `packed` is not
-    /// [`packed_len`](Self::packed_len) long.
+    /// If `weights` does not hold the rows, `stride` is less than `n`, `packed` is not
+    /// [`packed_len`](Self::packed_len) long, or `kr` does not divide [`K_ALIGN`].
     pub fn pack_transposed(
         self,
         weights: &[i8],
@@ -134,8 +136,8 @@ impl PanelLayout {
         k: usize,
         packed: &mut [i8],
     ) {
-        let source = Source::new(weights, stride, k, n);
         self.clear(n, k, packed);
+        let source = Source::new(weights, stride, k, n);
         if packed.is_empty() {
             return;
         }
@@ -143,12 +145,16 @@ impl PanelLayout {
             2 => self.pack_columns::<2>(&source, n, k, packed),
             4 => self.pack_columns::<4>(&source, n, k, packed),
             8 => self.pack_columns::<8>(&source, n, k, packed),
+            16 => self.pack_columns::<16>(&source, n, k, packed),
+            32 => self.pack_columns::<32>(&source, n, k, packed),
             _ => self.pack_each(|channel, input| source.row(input)[channel], n, k, packed),
         }
     }
 
-    /// Checks the length of `packed`, and writes its padding.
+    /// Checks the layout and the length of `packed`, and writes its padding.
     fn clear(self, n: usize, k: usize, packed: &mut [i8]) {
+        let whole = self.nr > 0 && self.kr > 0 && K_ALIGN.is_multiple_of(self.kr);
+        assert!(whole, "groups that fill {K_ALIGN} inputs");
         assert_eq!(Some(packed.len()), self.packed_len(n, k), "packed panels");
         if !(n.is_multiple_of(self.nr) && k.is_multiple_of(K_ALIGN)) {
             packed.fill(0);
@@ -222,6 +228,7 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn new(codes: &'a [i8], stride: usize, rows: usize, cols: usize) -> Self {
         let needed = match rows.checked_sub(1) {
+            _ if cols == 0 => Some(0),
             Some(last) => last.checked_mul(stride).and_then(|at| at.checked_add(cols)),
             None => Some(0),
         };
@@ -229,7 +236,8 @@ impl<'a> Source<'a> {
         assert!(fits && (stride >= cols || rows < 2), "rows of codes");
         Source {
             codes,
-            stride,
+            // Nothing is read of rows without columns.
+            stride: if cols == 0 { 0 } else { stride },
             cols,
         }
     }
@@ -262,7 +270,7 @@ mod tests {
 
     #[test]
     fn packing_places_every_weight_once_and_pads_with_zeros() {
-        for (nr, kr) in [(32, 4), (16, 2), (5, 2), (8, 8), (12, 16), (7, 1)] {
+        for (nr, kr) in [(32, 4), (16, 2), (5, 2), (8, 8), (12, 16), (8, 32), (7, 1)] {
             let layout = PanelLayout { nr, kr };
             for (n, k) in [
                 (1, 1),

@@ -61,7 +61,7 @@ pub fn dynamic_step(largest: f32, levels: u8) -> f32 {
 }
 
 /// Scale of an output channel of a product of two such operands (eq. 33):
-/// `left_step · factor · right_step`, kept finite.
+/// `left_step · factor · right_step` in f32, from left to right, kept finite.
 #[inline]
 pub fn dynamic_scale(left_step: f32, right_step: f32, factor: f32) -> f32 {
     (left_step * factor * right_step).clamp(f32::MIN, f32::MAX)

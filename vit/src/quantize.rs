@@ -168,9 +168,9 @@ pub struct LayerReport {
 
 impl Model {
     /// A copy of this float model whose linear layers run through integer kernels as `plan` says of
-    /// each name, and whose [attention](Model::attention) does where that is faster, with heads of at least 64
-    /// features and as many tokens. Layers are worked on in parallel on rayon's current pool; `progress` hears of each
-    /// that is done, in no certain order. The result does not depend on the order or the number of
+    /// each name. Attention of a ViT becomes [`Int8`](crate::Attention::Int8) where heads have at least 64 features and images
+    /// as many tokens, unless no layer is quantized; [`Model::with_attention`] changes that. Layers are worked
+    /// on in parallel on rayon's current pool; `progress` hears of each that is done, in no certain order. The result does not depend on the order or the number of
     /// threads. Reports are in the order of the layers.
     ///
     /// # Errors
@@ -203,12 +203,15 @@ impl Model {
         let done: Vec<Result<_, Error>> = done.collect();
         let done: Result<Vec<_>, Error> = done.into_iter().collect();
         let (layers, reports): (Vec<Layer>, Vec<LayerReport>) = done?.into_iter().unzip();
+        let all_float = layers
+            .iter()
+            .all(|layer| matches!(layer.linear, Linear::Float(_)));
         let quantized = self.with_layers(layers, reports.clone());
-        let attention = match quantized.is_quantized() {
-            true => self.quantized_attention(),
-            false => self.attention(),
+        let quantized = match all_float {
+            true => quantized,
+            false => quantized.with_usual_attention(),
         };
-        Ok((quantized.with_attention(attention)?, reports))
+        Ok((quantized, reports))
     }
 }
 

@@ -26,8 +26,7 @@ const VERSION: u32 = 2;
 struct Header<'a> {
     version: u32,
     config: Cow<'a, Config>,
-    #[serde(default)]
-    attention: Attention,
+    attention: Option<Attention>,
     reports: Cow<'a, [LayerReport]>,
 }
 
@@ -58,6 +57,17 @@ pub(crate) fn read(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model,
         });
     }
     let header: Header<'_> = serde_json::from_str(json).map_err(wrong)?;
+    let attention = match (version, header.attention) {
+        (1, _) => Attention::F32,
+        (_, Some(attention)) => attention,
+        (_, None) => {
+            return Err(Error::Setting {
+                what: format!("metadata `{KEY}`"),
+                expected: "attention".into(),
+                got: "none".into(),
+            });
+        }
+    };
     let mut config = header.config.into_owned();
     let Overrides {
         image_size,
@@ -79,7 +89,8 @@ pub(crate) fn read(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model,
         quantized.extend(io::from_bytes(bytes, options.isa).map_err(Error::Quantized)?);
     }
     Model::restore(tensors, quantized, config, header.reports.into_owned())?
-        .with_attention(header.attention)
+        .on(options.isa)
+        .with_attention(attention)
 }
 
 impl Model {
@@ -124,7 +135,7 @@ impl Model {
         let own = Header {
             version: VERSION,
             config: Cow::Borrowed(self.config()),
-            attention: self.attention(),
+            attention: Some(self.attention()),
             reports: Cow::Borrowed(self.reports()),
         };
         let json = serde_json::to_string(&own).map_err(|source| Error::Json {

@@ -87,6 +87,10 @@ fn integers_are_chosen_where_they_are_faster() {
         let float = vit(side);
         assert_eq!(float.attention(), Attention::F32);
         assert_eq!(quantized(&float, &LayerPlan::new(8)).attention(), expected);
+        // What was asked for stays.
+        let int8 = vit(side).with_attention(Attention::Int8).unwrap();
+        let int8 = quantized(&int8, &LayerPlan::new(8));
+        assert_eq!(int8.attention(), Attention::Int8);
         let nothing = LayerPlan::new(8).with_choice(Choice::Float);
         let same = quantized(&float, &nothing);
         assert_eq!(same.attention(), Attention::F32, "no layer is quantized");
@@ -122,9 +126,11 @@ fn files_keep_the_choice() {
         let entry = file.metadata.get_mut("noisyquant_vit").unwrap();
         let stored = format!(r#""attention":"{attention}","#);
         assert!(entry.contains(&stored), "{entry}");
-        *entry = entry
-            .replace(&stored, "")
-            .replace(r#""version":2"#, r#""version":1"#);
+        *entry = entry.replace(&stored, "");
+        let error = Model::from_safetensors(&file.bytes()).err().unwrap();
+        assert!(error.to_string().contains("expected attention"), "{error}");
+        let entry = file.metadata.get_mut("noisyquant_vit").unwrap();
+        *entry = entry.replace(r#""version":2"#, r#""version":1"#);
         let first = Model::from_safetensors(&file.bytes()).unwrap();
         assert_eq!(first.attention(), Attention::F32);
     }

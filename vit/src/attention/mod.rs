@@ -19,6 +19,9 @@ use noisyquant::Isa;
 /// block.
 const UNIT: usize = 32;
 
+/// Keys, or features, that an integer product can sum over.
+pub(crate) const MAX_KEYS: usize = 65_536;
+
 /// Multiply-adds below which a second thread costs more than it saves.
 const THREAD_PAYS: usize = 1 << 18;
 
@@ -152,12 +155,18 @@ impl Heads {
         self.width / self.heads
     }
 
-    /// Whether the integer products are faster than those in f32 on most instruction sets. They take 64
-    /// features or keys at a time, and packing the operands is most of the work on short sequences: with
-    /// AVX-512-VNNI and heads of 64 features, they take 0.52 of the time at 257 tokens, 0.68 at 101 and 0.87
-    /// at 65; with 32 features 0.78, 0.98 and 1.2.
+    /// Whether integer products can be so long.
+    pub(crate) fn fit_integers(self) -> bool {
+        self.tokens.max(self.features()) <= MAX_KEYS
+    }
+
+    /// Whether the integer products are faster than those in f32 on a CPU with a dot product of bytes; the
+    /// same on all, as it decides about the bits. They take 64 features or keys at a time, and packing the
+    /// operands is most of the work on short sequences: with AVX-512-VNNI and heads of 64 features, they take
+    /// 0.52 of the time at 257 tokens, 0.68 at 101 and 0.87 at 65; with 32 features 0.78, 0.98 and 1.2, which is
+    /// too little to give accuracy for.
     pub(crate) fn gain_by_integers(self) -> bool {
-        self.features() >= 64 && (64..=1 << 16).contains(&self.tokens)
+        self.features() >= 64 && self.tokens >= 64 && self.fit_integers()
     }
 
     /// Units of one sequence.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Architecture, Config, Error, LayerReport, Linear, Overrides, Workspace,
-    attention::{Arithmetic, Heads},
+    attention::{Arithmetic, Heads, MAX_KEYS},
     checkpoint::{Files, Tensors},
     config::Sidecars,
     ops::{self, LayerNorm},
@@ -37,6 +37,8 @@ pub struct Model {
     layers: Vec<Layer>,
     body: Arc<Body>,
     attention: Attention,
+    /// The instruction set of attention where no layer has one.
+    isa: Option<Isa>,
     reports: Vec<LayerReport>,
 }
 
@@ -173,6 +175,7 @@ impl Model {
             config,
             body: Arc::new(body),
             attention: Attention::F32,
+            isa: None,
             reports: Vec::new(),
         })
     }
@@ -213,8 +216,8 @@ impl Model {
     pub(crate) fn check_attention(&self, attention: Attention) -> Result<(), Error> {
         let got = match (attention, &*self.body) {
             (Attention::F32, _) => return Ok(()),
-            (_, Body::Vit(vit)) if vit.tokens() <= MAX_KEYS => return Ok(()),
-            (_, Body::Vit(vit)) => format!("{attention} for {} tokens", vit.tokens()),
+            (_, Body::Vit(vit)) if vit.heads().fit_integers() => return Ok(()),
+            (_, Body::Vit(vit)) => format!("{attention} for {:?}", vit.heads()),
             (_, Body::Swin(_)) => format!("{attention} for a Swin"),
         };
         Err(Error::Setting {
@@ -224,12 +227,18 @@ impl Model {
         })
     }
 
-    /// The attention that suits a quantization of this model: in integers where those are faster.
-    pub(crate) fn quantized_attention(&self) -> Attention {
-        match &*self.body {
+    /// This model with attention in integers where those are usually faster.
+    pub(crate) fn with_usual_attention(self) -> Self {
+        let attention = match &*self.body {
             Body::Vit(vit) if vit.heads().gain_by_integers() => Attention::Int8,
-            _ => Attention::F32,
-        }
+            _ => self.attention,
+        };
+        Self { attention, ..self }
+    }
+
+    /// This model with attention on `isa`, where no layer says otherwise.
+    pub(crate) fn on(self, isa: Option<Isa>) -> Self {
+        Self { isa, ..self }
     }
 
     /// The arithmetic of attention: integers run on the instruction set of the layers.
@@ -242,7 +251,7 @@ impl Model {
             Attention::F32 => Arithmetic::Float,
             Attention::Int8 => Arithmetic::Int8(match self.layers.iter().find_map(isa) {
                 Some(isa) => isa,
-                None => DynamicMatmul::new(None)?.isa(),
+                None => DynamicMatmul::new(self.isa)?.isa(),
             }),
         })
     }
@@ -267,6 +276,7 @@ impl Model {
             layers,
             body: Arc::clone(&self.body),
             attention: self.attention,
+            isa: self.isa,
             reports,
         }
     }
@@ -442,9 +452,6 @@ impl Model {
         Ok(count)
     }
 }
-
-/// Keys that an integer product can sum over.
-const MAX_KEYS: usize = 65_536;
 
 /// Images run together until they have so many rows: enough for all threads, and few enough for their
 /// intermediate results to stay in the caches. Eight images of a ViT-S/14 take 23.4 ms each at once on two

@@ -160,7 +160,7 @@ fn latency(data: &ReportData) -> Markup {
         p {
             "Median time of an image in milliseconds, shorter is better, on each instruction set that this \
             machine's processor has (but plain code without one, which is far slower). The f32 model runs on the kernel "
-            code { (data.float_kernel) } ". Softmax, LayerNorm and GELU are f32 in all of them, the products of attention are "
+            code { (data.float_kernel) } ". Softmax, LayerNorm and GELU are f32 in all of them; the products of attention are "
             (data.attention) " in the quantized ones."
         }
         @for (threads, batch) in settings {
