@@ -9,7 +9,9 @@
 
 use std::path::{Path, PathBuf};
 
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
+use fast_image_resize::images::TypedImage;
+use fast_image_resize::pixels::F32x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{ImageReader, RgbImage};
 
 use crate::{Interpolation, Preprocess};
@@ -176,17 +178,16 @@ pub fn resize(
 /// In f32, because the library's resizing of bytes has coefficients of 16 bits where Pillow's have 22;
 /// then one byte in eight is off by one.
 fn resize_once(image: &RgbImage, height: u32, width: u32, algorithm: ResizeAlg) -> RgbImage {
-    let floats = |(columns, rows)| images::Image::new(columns, rows, PixelType::F32x3);
-    let (mut from, mut to) = (floats(image.dimensions()), floats((width, height)));
-    for (float, byte) in from.buffer_mut().chunks_exact_mut(4).zip(image.iter()) {
-        float.copy_from_slice(&f32::from(*byte).to_ne_bytes());
-    }
+    let floats = image
+        .pixels()
+        .map(|pixel| F32x3::new(pixel.0.map(f32::from)));
+    let from = TypedImage::from_pixels(image.width(), image.height(), floats.collect())
+        .expect("as many pixels as the image has");
+    let mut to = TypedImage::new(width, height);
     Resizer::new()
-        .resize(&from, &mut to, &ResizeOptions::new().resize_alg(algorithm))
-        .expect("both images hold pixels of the same type");
-    let values = to.buffer().chunks_exact(4);
-    let bytes = values.map(|float| {
-        let value = f32::from_ne_bytes([float[0], float[1], float[2], float[3]]);
+        .resize_typed(&from, &mut to, &ResizeOptions::new().resize_alg(algorithm))
+        .expect("no part of the image is cut off");
+    let bytes = to.pixels().iter().flat_map(|pixel| pixel.0).map(|value| {
         (value + 0.5) as u8 // halves go up, as in Pillow; the cast saturates
     });
     RgbImage::from_raw(width, height, bytes.collect()).expect("as many values as bytes")
