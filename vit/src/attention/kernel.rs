@@ -299,8 +299,9 @@ pub(super) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 #[inline(always)]
 pub(super) fn split_exponent<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let round = simd.splat_f32s(ROUND);
-    // The power of two of −127 has the bits of zero. NaN is kept as the second operand.
-    let x = simd.max_f32s(simd.splat_f32s(-127.0), x);
+    // The power of two of −127 has the bits of zero. Not `max`, which keeps NaN on some CPUs only.
+    let least = simd.splat_f32s(-127.0);
+    let x = simd.select_f32s(simd.less_than_f32s(x, least), least, x);
     let shifted = simd.add_f32s(x, round);
     let r = simd.sub_f32s(x, simd.sub_f32s(shifted, round));
     let exponent = simd.add_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(127));
