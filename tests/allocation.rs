@@ -1,4 +1,4 @@
-//! `forward_into` does not allocate after warm-up. One test in this binary: the counter is global.
+//! Layers and products do not allocate after warm-up. One test in this binary: the counter is global.
 
 mod common;
 
@@ -6,6 +6,7 @@ use std::alloc::System;
 
 use common::{Problem, isas};
 use half::f16;
+use noisyquant::{DynamicMatmul, DynamicRange, MatMut, MatRef};
 use rayon::ThreadPoolBuilder;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -26,7 +27,7 @@ fn allocations(calls: usize, mut work: impl FnMut()) -> usize {
 }
 
 #[test]
-fn forward_into_does_not_allocate() {
+fn what_is_called_again_does_not_allocate() {
     let pool = ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     for (m, k, n) in [(197, 384, 384), (1, 2048, 2048), (4, 100, 70)] {
         let problem = Problem::new(m, k, n);
@@ -48,6 +49,17 @@ fn forward_into_does_not_allocate() {
                 allocations(20, || layer.forward_into(&x, &mut y, &mut scratch).unwrap())
             });
             assert_eq!(count, 0, "{isa} {m}x{k}x{n}, a pool of three");
+
+            let mut matmul = DynamicMatmul::new(Some(isa)).unwrap();
+            let count = allocations(20, || {
+                let left = MatRef::new(&problem.x, m, k, k).unwrap();
+                let right = MatRef::new(&problem.weight, n, k, k).unwrap();
+                let output = MatMut::new(&mut y, m, n, n).unwrap();
+                matmul.pack_rows(right).unwrap();
+                let range = DynamicRange::of(left);
+                matmul.multiply(left, range, 1.0, output).unwrap();
+            });
+            assert_eq!(count, 0, "{isa} {m}x{k}x{n}, both quantized at run time");
         }
     }
 }

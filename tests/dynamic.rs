@@ -63,7 +63,8 @@ fn oracle(
     y
 }
 
-/// One product on `matmul` next to the oracle; operands have gaps between their rows.
+/// One product on `matmul` next to the oracle. The output has the type of the operands; all have gaps
+/// between their rows.
 fn check<T: Element>(
     matmul: &mut DynamicMatmul,
     (m, k, n): (usize, usize, usize),
@@ -91,7 +92,8 @@ fn check<T: Element>(
     let wide = spread(x, k);
     let left = MatRef::new(&wide, m, k, k + GAP).expect("a matrix");
     let range = range.unwrap_or_else(|| DynamicRange::of(left));
-    let mut y = vec![7f32; m * (n + GAP)];
+    let untouched = T::from_f32(7.0);
+    let mut y = vec![untouched; m * (n + GAP)];
     let output = MatMut::new(&mut y, m, n, n + GAP).expect("a matrix");
     matmul
         .multiply(left, range, 0.37, output)
@@ -104,7 +106,9 @@ fn check<T: Element>(
     let expected = oracle((m, k, n), &x, range, 0.37, &at, right);
     for (row, (y, expected)) in y.chunks(n + GAP).zip(expected.chunks(n)).enumerate() {
         let what = format!("{}, {m}x{k}x{n}, {right:?}, {range:?}", matmul.isa());
-        assert_eq!(bits(&y[..n]), bits(expected), "{what}, row {row}");
+        let expected: Vec<f32> = (expected.iter().map(|y| T::from_f32(*y).to_f32())).collect();
+        let y: Vec<f32> = y.iter().map(|y| y.to_f32()).collect();
+        assert_eq!(bits(&y[..n]), bits(&expected), "{what}, row {row}");
         assert_eq!(y[n..], [7.0; GAP], "{what}, after row {row}");
     }
 }
@@ -168,6 +172,22 @@ fn special_numbers_are_the_same_everywhere() {
                 x.fill(special);
                 w.fill(special);
                 check(&mut matmul, (5, 70, 40), &x, &w, right, None);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_longest_sums_of_the_largest_codes_are_exact() {
+    const K: usize = 65_536;
+    let (x, w) = (vec![1f32; 2 * K], vec![1f32; 3 * K]);
+    let opposite = vec![-1f32; 3 * K];
+    for isa in isas() {
+        let mut matmul = DynamicMatmul::new(Some(isa)).unwrap();
+        for right in [Right::Rows, Right::Columns] {
+            for range in [DynamicRange::Positive(1.0), DynamicRange::Symmetric(1.0)] {
+                check(&mut matmul, (2, K, 3), &x, &w, right, Some(range));
+                check(&mut matmul, (2, K, 3), &x, &opposite, right, Some(range));
             }
         }
     }
