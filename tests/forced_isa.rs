@@ -2,9 +2,12 @@
 //! built, so each case runs in a process of its own: this binary again, with `PROBE` set, and under
 //! the emulator that `NOISYQUANT_TEST_RUNNER` names (`qemu-aarch64 -cpu max`), if it does.
 
+mod common;
+
 use std::ffi::OsStr;
 use std::process::Command;
 
+use common::isas;
 use noisyquant::{Isa, QuantLinear, Quantizer, Range};
 
 /// What building a layer says in a process with `NOISYQUANT_ISA=value`.
@@ -55,7 +58,7 @@ fn probe() {
 
 #[test]
 fn forces_each_available_set() {
-    for isa in Isa::available() {
+    for isa in isas() {
         assert_eq!(build_with(isa.name()), isa.name());
     }
 }

@@ -139,9 +139,16 @@ impl Problem {
     }
 }
 
-/// The instruction sets that the layer can use here.
+/// The instruction sets that the layer can use here; those of `NOISYQUANT_EXPECT_ISAS` (names and spaces)
+/// if it is set, no more and no less.
 pub fn isas() -> Vec<Isa> {
-    Isa::available().collect()
+    let isas: Vec<Isa> = Isa::available().collect();
+    if let Ok(expected) = std::env::var("NOISYQUANT_EXPECT_ISAS") {
+        let names: Vec<&str> = isas.iter().map(|isa| isa.name()).collect();
+        let expected: Vec<&str> = expected.split_whitespace().collect();
+        assert_eq!(names, expected, "instruction sets, and what is expected");
+    }
+    isas
 }
 
 pub fn bits(values: &[f32]) -> Vec<u32> {

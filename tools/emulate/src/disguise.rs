@@ -86,16 +86,19 @@ fn text() -> Vec<(u64, usize)> {
 /// the feature and would refuse.
 pub fn grant_tiles() {
     const ARCH_REQ_XCOMP_PERM: u32 = 0x1023;
+    const XFEATURE_XTILEDATA: u32 = 18;
     const NUMBER: u32 = 0; // offsets in `seccomp_data`
-    const FIRST_ARGUMENT: u32 = 16;
+    const ARGUMENTS: u32 = 16;
     let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0);
     let unless = |value, skip| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, skip);
     let answer = |value| step(libc::BPF_RET | libc::BPF_K, value, 0);
     let mut filter = [
         load(NUMBER),
-        unless(libc::SYS_arch_prctl as u32, 3),
-        load(FIRST_ARGUMENT),
-        unless(ARCH_REQ_XCOMP_PERM, 1),
+        unless(libc::SYS_arch_prctl as u32, 5),
+        load(ARGUMENTS),
+        unless(ARCH_REQ_XCOMP_PERM, 3),
+        load(ARGUMENTS + 8),
+        unless(XFEATURE_XTILEDATA, 1),
         answer(libc::SECCOMP_RET_ERRNO), // with errno 0: success
         answer(libc::SECCOMP_RET_ALLOW),
     ];

@@ -1,19 +1,21 @@
-//! Runs a program as if the CPU had AVX-VNNI and AMX-INT8:
+//! Runs a program as if the CPU had AVX-VNNI and AMX-INT8, on Linux:
 //!
 //! ```text
-//! LD_PRELOAD=target/release/libemulate.so program
+//! cargo build --release --manifest-path tools/emulate/Cargo.toml --target-dir target/emulate
+//! LD_PRELOAD=target/emulate/release/libemulate.so program
 //! ```
 //!
-//! The kernels of these sets are then tested on machines that lack them, as qemu does it for Arm;
-//! it knows neither. What the CPU has runs as it is. An instruction that it lacks ends in `SIGILL`,
-//! whose handler carries it out and goes on behind it: slow (a microsecond each), but exact, and a
-//! read or write outside of mapped memory is the fault that it would be. `cpuid` and `xgetbv`,
-//! which cannot be caught, are replaced in the program's text by `ud2`, and their answers changed;
-//! Linux's answer to the request for tile data is a system-call filter's.
+//! The kernels of these sets are then tested on machines that lack them, as those for Arm are in qemu,
+//! which knows neither. What the CPU has runs as it is. An instruction that it lacks ends in `SIGILL`,
+//! whose handler carries it out and goes on behind it: slow (a microsecond or two each), but exact, and
+//! a read or write outside of mapped memory is the fault that it would be. `cpuid` and `xgetbv`, which
+//! cannot be caught, are replaced in the program's text by `ud2`, and their answers changed; a filter on
+//! system calls answers the request for tile data.
 //!
-//! Instructions follow Intel's manual (volume 2, "Operation" of each). There are only those that
-//! the kernels use; another one, or a tile that breaks the manual's rules, is `SIGILL` for good.
-//! Does nothing where the CPU has both sets. Linux on x86-64 with AVX-512; not for production.
+//! Instructions follow Intel's manual (volume 2, "Operation" of each). There are only those that the
+//! kernels use; any other, and what breaks the manual's rules for tiles, is `SIGILL` for good. AMX is of
+//! use only where the CPU has the AVX-512 that the kernels use beside it. Does nothing on a CPU that has
+//! both sets.
 
 mod disguise;
 mod machine;
@@ -32,7 +34,7 @@ use tiles::Tiles;
 /// Bits of `cpuid` and `xgetbv` that say what is emulated.
 const AVX_VNNI: u32 = 1 << 4; // leaf 7, subleaf 1, eax
 const AMX_TILE_AND_INT8: u32 = 1 << 24 | 1 << 25; // leaf 7, subleaf 0, edx
-const TILE_STATE: u32 = 1 << 17 | 1 << 18; // xcr0
+const TILE_STATE: u64 = 1 << 17 | 1 << 18; // xcr0
 
 thread_local! {
     static TILES: RefCell<Tiles> = const { RefCell::new(Tiles::EMPTY) };
@@ -44,8 +46,11 @@ thread_local! {
 static START: extern "C" fn() = start;
 
 extern "C" fn start() {
-    let has = |subleaf| __cpuid_count(7, subleaf);
-    if has(0).edx & AMX_TILE_AND_INT8 == AMX_TILE_AND_INT8 && has(1).eax & AVX_VNNI != 0 {
+    let features = |subleaf| __cpuid_count(7, subleaf);
+    let has_amx = features(0).edx & AMX_TILE_AND_INT8 == AMX_TILE_AND_INT8
+        // SAFETY: a CPU with AMX has it; Linux has enabled it since 2.6.
+        && unsafe { _xgetbv(0) } & TILE_STATE == TILE_STATE;
+    if has_amx && features(1).eax & AVX_VNNI != 0 {
         return;
     }
     decode(&[0x90], 0); // fills the decoder's tables: the handler must not allocate
@@ -56,10 +61,8 @@ extern "C" fn start() {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_illegal as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO;
-        assert_eq!(
-            libc::sigaction(libc::SIGILL, &action, std::ptr::null_mut()),
-            0
-        );
+        let result = libc::sigaction(libc::SIGILL, &action, std::ptr::null_mut());
+        assert_eq!(result, 0);
     }
 }
 
@@ -102,7 +105,7 @@ fn answer(question: Question, machine: &mut Machine) {
         Question::Xgetbv => {
             // SAFETY: the program is about to do the same.
             let says = unsafe { _xgetbv(machine.ecx()) };
-            machine.set_xgetbv(says | u64::from(TILE_STATE));
+            machine.set_xgetbv(says | TILE_STATE);
         }
     }
 }
@@ -155,11 +158,9 @@ fn execute(machine: &mut Machine) -> Option<()> {
 
 /// Adds the products of four unsigned and four signed bytes to each 32-bit sum.
 fn vpdpbusd(mut sums: [u8; 32], unsigned: [u8; 32], signed: [u8; 32]) -> [u8; 32] {
-    for ((sum, u), s) in (sums.as_chunks_mut().0.iter_mut())
-        .zip(unsigned.as_chunks().0)
-        .zip(signed.as_chunks().0)
-    {
-        *sum = dot(*sum, *u, *s);
+    let bytes = unsigned.as_chunks().0.iter().zip(signed.as_chunks().0);
+    for (sum, (unsigned, signed)) in sums.as_chunks_mut().0.iter_mut().zip(bytes) {
+        *sum = dot(*sum, *unsigned, *signed);
     }
     sums
 }

@@ -28,27 +28,36 @@ fn component(number: u32) -> (u32, usize) {
     (number, __cpuid_count(0xd, number).ebx as usize)
 }
 
-pub struct Machine<'a>(&'a mut ucontext_t);
+pub struct Machine<'a> {
+    general: &'a mut [libc::greg_t; 23],
+    /// Linux's frame, of which libc's type describes the start.
+    vectors: *mut u8,
+}
 
 impl Machine<'_> {
     /// # Safety
     ///
-    /// `context` is what a signal handler got on a CPU with AVX-512, and is used by nothing else.
+    /// `context` is what a signal handler got on a CPU with AVX, and is used by nothing else.
     pub unsafe fn new(context: *mut ucontext_t) -> Self {
-        // SAFETY: the caller promises it.
-        Machine(unsafe { &mut *context })
+        // SAFETY: the caller promises it. Only these fields: libc's type is longer than what Linux passes.
+        unsafe {
+            Machine {
+                general: &mut (*context).uc_mcontext.gregs,
+                vectors: (*context).uc_mcontext.fpregs.cast(),
+            }
+        }
     }
 
     fn general(&self, number: usize) -> u64 {
-        self.0.uc_mcontext.gregs[GENERAL[number] as usize] as u64
+        self.general[GENERAL[number] as usize] as u64
     }
 
     fn set_general(&mut self, register: libc::c_int, value: u64) {
-        self.0.uc_mcontext.gregs[register as usize] = value as i64;
+        self.general[register as usize] = value as i64;
     }
 
     pub fn instruction_pointer(&self) -> u64 {
-        self.0.uc_mcontext.gregs[REG_RIP as usize] as u64
+        self.general[REG_RIP as usize] as u64
     }
 
     /// Goes on behind an instruction of that many bytes.
@@ -153,11 +162,6 @@ impl Machine<'_> {
     }
 
     fn area<const N: usize>(&self, offset: usize) -> *mut [u8; N] {
-        self.0
-            .uc_mcontext
-            .fpregs
-            .cast::<u8>()
-            .wrapping_add(offset)
-            .cast()
+        self.vectors.wrapping_add(offset).cast()
     }
 }
