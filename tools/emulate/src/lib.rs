@@ -48,7 +48,7 @@ static START: extern "C" fn() = start;
 extern "C" fn start() {
     let features = |subleaf| __cpuid_count(7, subleaf);
     let has_amx = features(0).edx & AMX_TILE_AND_INT8 == AMX_TILE_AND_INT8
-        // SAFETY: a CPU with AMX has it; Linux has enabled it since 2.6.
+        // SAFETY: a CPU with AMX has `xgetbv`, and Linux enables it for the sake of AVX.
         && unsafe { _xgetbv(0) } & TILE_STATE == TILE_STATE;
     if has_amx && features(1).eax & AVX_VNNI != 0 {
         return;
