@@ -1,8 +1,8 @@
 //! `cargo bench --bench linear`: the layer, f32 in and f32 out, with noise, at the shapes of DeiT-S,
 //! ViT-B, ViT-L and Swin-T and at one row; every instruction set of this CPU; 1 thread and all.
 //!
-//! The same work as oneDNN, onnxruntime and OpenVINO do in `shared/peers/compare.py`, which runs
-//! `examples/latency` next to them; this bench is for watching our own numbers.
+//! This bench is for watching our own numbers. `examples/latency` does the same work with the timing of the
+//! comparison with oneDNN, onnxruntime and OpenVINO.
 
 mod common;
 

@@ -40,7 +40,8 @@ struct Arguments {
     #[arg(long)]
     json: bool,
     /// Bits of weights and activations.
-    #[arg(long, value_delimiter = ',', default_values_t = [8, 6, 4], value_parser = clap::value_parser!(u32).range(2..=8))]
+    #[arg(long, value_delimiter = ',', default_values_t = [8, 6, 4])]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=8))]
     bits: Vec<u32>,
     /// Options, all if not given.
     #[arg(long, value_delimiter = ',', default_values_t = options())]

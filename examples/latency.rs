@@ -4,8 +4,8 @@
 //! cargo run --release --example latency -- --shapes '197,384,1152;1,4096,4096' --isa avx2 --bits 6
 //! ```
 //!
-//! `shared/peers/compare.py` runs it next to oneDNN, onnxruntime and OpenVINO, whose timing protocol
-//! it follows: every call is timed on its own, after a quarter of the time as warm-up.
+//! To be run in turn with a program that times oneDNN, onnxruntime or OpenVINO by the same protocol: every
+//! call is timed on its own, after a quarter of the time as warm-up.
 
 use std::time::{Duration, Instant};
 
@@ -233,8 +233,11 @@ fn run(options: &Options) -> Result<(), String> {
         let (kernel, error, calls) = (measured.kernel, measured.error, measured.times.len());
         if options.json {
             println!(
-                r#"{{"peer":"noisyquant","kernel":"{kernel}","M":{m},"K":{k},"N":{n},"threads":{},"med_us":{median:.3},"p10":{p10:.3},"p90":{p90:.3},"gops":{gops:.1},"iters":{calls},"err":{error:.3e}}}"#,
-                options.threads,
+                concat!(
+                    r#"{{"peer":"noisyquant","kernel":"{}","M":{},"K":{},"N":{},"threads":{},"#,
+                    r#""med_us":{:.3},"p10":{:.3},"p90":{:.3},"gops":{:.1},"iters":{},"err":{:.3e}}}"#,
+                ),
+                kernel, m, k, n, options.threads, median, p10, p90, gops, calls, error,
             );
         } else {
             println!(

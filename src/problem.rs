@@ -246,7 +246,7 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// `r[k]` bounded by where errors of inputs and weights weigh alike (eq. 30).
+    /// `r[k]` bounded by where errors of inputs and weights weigh alike (eq. 22a).
     fn balanced(&self, bound: Arc<[f32]>, balance: f32) -> Arc<[f32]> {
         const ROUNDS: usize = 6; // a change of all r shrinks to its root in a round
         let levels = f32::from(spec::max_code(self.activation_bits));

@@ -75,7 +75,7 @@ pub enum ChannelScale {
     /// The strength out of `0, 1/8, ..., 1` that minimises the objective.
     Searched,
     /// As `Strength`, but at most where the rounding errors of a channel's inputs and of its weights
-    /// weigh alike (eq. 30): a channel whose inputs matter little keeps the room that it does not need.
+    /// weigh alike (eq. 22a): a channel whose inputs matter little keeps the room that it does not need.
     Balanced {
         /// The migration strength that bounds the scale, in `0.0..=1.0`.
         strength: f32,

@@ -1,8 +1,8 @@
 //! Differential: products of operands that are quantized at run time, on an instruction set of this CPU
 //! against the scalar rows, bit for bit.
 //!
-//! The input chooses shapes, strides, element types, ranges and instruction set of two products, one after the
-//! other in the same memory, and a seed that fills operands, some of them special floats.
+//! The input chooses shapes, strides, element types, ranges and instruction set of two products, one after
+//! the other in the same memory, and a seed that fills operands, some of them special floats.
 
 #![no_main]
 
