@@ -1,18 +1,34 @@
 //! The leaves of `noisyquant`: hand-written integer SIMD kernels, the table that lists them, and the
 //! scalar specification that they all equal bit for bit.
 //!
-//! This package allocates nothing, starts no threads, reads no environment and defines no error
-//! types. It is the only place of the project that contains `unsafe`, in two shapes: the *leaf*, an
-//! `unsafe fn` written for one instruction set, and the *checked call* in [`table`], which asserts
-//! lengths, holds a proof that the CPU has the instructions, and then calls the leaf.
+//! This package allocates nothing, starts no threads and reads no environment. It is the only place of
+//! the project that contains `unsafe`, in two shapes: the *leaf*, an `unsafe fn` written for one
+//! instruction set, and the *checked call* in [`ready`], which asserts lengths, holds a proof that the
+//! CPU has the instructions, and then calls the leaf.
 //!
 //! | module | what is in it |
 //! | --- | --- |
-//! | [`spec`] | the numerics contract as plain scalar Rust: the definition, not a fallback |
+//! | [`isa`] | names of instruction sets |
 //! | [`layout`] | geometry of codes and packed weights |
-//! | [`isa`] | names and detection of instruction sets |
+//! | [`spec`] | the numerics contract as plain scalar Rust: the definition, not a fallback |
 //! | [`view`] | strided matrix views over f32, f16 and bf16 |
-//! | [`table`] | one row per kernel; the only way to reach one |
+//! | [`row`] | what the table says of a kernel |
+//! | [`table`] | one row per kernel |
+//! | [`cpu`] | which instruction sets the CPU at hand has, and the size of its cache |
+//! | [`ready`] | rows that the CPU at hand can run: the only way to call a kernel |
+//!
+//! A module imports from those above it alone. Between [`view`] and [`row`] stand the argument structs of
+//! leaves, and between [`row`] and [`table`] the leaves of each architecture.
+
+pub mod isa;
+pub mod layout;
+pub mod spec;
+pub mod view;
+
+mod leaf;
+pub mod row;
+
+mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 #[path = "x86/mod.rs"]
@@ -27,10 +43,6 @@ mod arch;
 #[path = "portable.rs"]
 mod arch;
 
-pub mod isa;
-pub mod layout;
-mod leaf;
-mod scalar;
-pub mod spec;
+pub mod cpu;
+pub mod ready;
 pub mod table;
-pub mod view;

@@ -8,10 +8,9 @@ use half::{bf16, f16};
 
 use crate::isa::Isa;
 use crate::layout::{Tile, padded_k};
-use crate::leaf::block_by_steps;
-use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs};
+use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs, block_by_steps};
+use crate::row::{Epilogue, MicroKernel, Prologue};
 use crate::spec;
-use crate::table::{Epilogue, MicroKernel, Prologue};
 use crate::view::{Elem, Element};
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
@@ -27,7 +26,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: None,
         max_product: u32::MAX,
         max_code: u8::MAX,
-        max_weight: i8::MAX,
+        max_weight: 128,
         code_offset: 0,
         micro: micro::<3, 5, 1>,
         block: block_by_steps,
@@ -44,7 +43,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: None,
         max_product: u32::MAX,
         max_code: u8::MAX,
-        max_weight: i8::MAX,
+        max_weight: 128,
         code_offset: 0,
         micro: micro::<4, 8, 4>,
         block: block_by_steps,

@@ -2,7 +2,7 @@
 //!
 //! The element type is a value here and not a type parameter: kernels are chosen by it at run time.
 
-use core::{marker::PhantomData, slice};
+use core::{error, fmt, marker::PhantomData, slice};
 
 use half::{bf16, f16};
 
@@ -88,18 +88,74 @@ impl Element for bf16 {
     }
 }
 
+/// Why memory is no view of a matrix: the elements do not hold the rows, or the rows overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ViewError {
+    /// Rows asked for.
+    pub rows: usize,
+    /// Columns asked for.
+    pub cols: usize,
+    /// Elements from one row to the next that were asked for.
+    pub stride: usize,
+    /// Elements given.
+    pub len: usize,
+}
+
+impl fmt::Display for ViewError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ViewError {
+            rows,
+            cols,
+            stride,
+            len,
+        } = *self;
+        if rows > 1 && stride < cols {
+            return write!(
+                f,
+                "expected a stride of at least {cols} columns, got {stride}"
+            );
+        }
+        write!(f, "expected ")?;
+        match span(rows, cols, stride) {
+            Some(needed) => write!(f, "{needed} elements")?,
+            None => write!(f, "more elements than memory has")?,
+        }
+        write!(
+            f,
+            " for {rows} rows of {cols} that begin {stride} apart, got {len}"
+        )
+    }
+}
+
+impl error::Error for ViewError {}
+
 /// Elements that a `rows × cols` view of a row stride spans; `None` if that overflows or if rows
 /// overlap (`stride < cols`).
 const fn span(rows: usize, cols: usize, stride: usize) -> Option<usize> {
     if rows == 0 || cols == 0 {
         return Some(0);
     }
-    if stride < cols {
+    if rows > 1 && stride < cols {
         return None;
     }
     match (rows - 1).checked_mul(stride) {
         Some(start) => start.checked_add(cols),
         None => None,
+    }
+}
+
+/// Checks that `len` elements hold the view, and returns its stride.
+fn checked(rows: usize, cols: usize, stride: usize, len: usize) -> Result<usize, ViewError> {
+    match span(rows, cols, stride) {
+        // The stride of fewer than two rows has no meaning and must not overflow.
+        Some(needed) if needed <= len => Ok(if rows > 1 { stride } else { cols }),
+        _ => Err(ViewError {
+            rows,
+            cols,
+            stride,
+            len,
+        }),
     }
 }
 
@@ -120,16 +176,24 @@ unsafe impl Send for MatRef<'_> {}
 unsafe impl Sync for MatRef<'_> {}
 
 impl<'a> MatRef<'a> {
-    /// A view of `data`, or `None` if it does not fit: `data` must hold
-    /// `(rows − 1) · stride + cols` elements, and `stride` be at least `cols`.
-    pub fn new<T: Element>(data: &'a [T], rows: usize, cols: usize, stride: usize) -> Option<Self> {
-        (data.len() >= span(rows, cols, stride)?).then_some(MatRef {
+    /// A view of `data` as `rows` rows of `cols` elements that begin `stride` elements apart.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewError`] if `data` does not hold `(rows − 1) · stride + cols` elements, or if there are two
+    /// rows or more and `stride` is less than `cols`. A view without rows or columns needs no elements.
+    pub fn new<T: Element>(
+        data: &'a [T],
+        rows: usize,
+        cols: usize,
+        stride: usize,
+    ) -> Result<Self, ViewError> {
+        Ok(MatRef {
             ptr: data.as_ptr().cast(),
             elem: T::ELEM,
             rows,
             cols,
-            // The stride of fewer than two rows has no meaning and must not overflow.
-            stride: if rows > 1 { stride } else { cols },
+            stride: checked(rows, cols, stride, data.len())?,
             data: PhantomData,
         })
     }
@@ -204,21 +268,23 @@ pub struct MatMut<'a> {
 unsafe impl Send for MatMut<'_> {}
 
 impl<'a> MatMut<'a> {
-    /// A view of `data`, or `None` if it does not fit: `data` must hold
-    /// `(rows − 1) · stride + cols` elements, and `stride` be at least `cols`.
+    /// A view of `data` as `rows` rows of `cols` elements that begin `stride` elements apart.
+    ///
+    /// # Errors
+    ///
+    /// As [`MatRef::new`].
     pub fn new<T: Element>(
         data: &'a mut [T],
         rows: usize,
         cols: usize,
         stride: usize,
-    ) -> Option<Self> {
-        (data.len() >= span(rows, cols, stride)?).then_some(MatMut {
+    ) -> Result<Self, ViewError> {
+        Ok(MatMut {
+            stride: checked(rows, cols, stride, data.len())?,
             ptr: data.as_mut_ptr().cast(),
             elem: T::ELEM,
             rows,
             cols,
-            // The stride of fewer than two rows has no meaning and must not overflow.
-            stride: if rows > 1 { stride } else { cols },
             data: PhantomData,
         })
     }
@@ -311,12 +377,27 @@ mod tests {
     #[test]
     fn views_check_their_bounds() {
         let data = [0f32; 10];
-        assert!(MatRef::new(&data, 2, 5, 5).is_some());
-        assert!(MatRef::new(&data, 2, 4, 6).is_some());
-        assert!(MatRef::new(&data, 2, 5, 6).is_none());
-        assert!(MatRef::new(&data, 2, 5, 4).is_none(), "rows overlap");
-        assert!(MatRef::new(&data, usize::MAX, 2, usize::MAX).is_none());
-        assert!(MatRef::new::<f32>(&[], 0, 7, 0).is_some());
+        assert!(MatRef::new(&data, 2, 5, 5).is_ok());
+        assert!(MatRef::new(&data, 2, 4, 6).is_ok());
+        assert!(MatRef::new(&data, 2, 5, 6).is_err());
+        assert!(MatRef::new(&data, 2, 5, 4).is_err(), "rows overlap");
+        assert!(MatRef::new(&data, usize::MAX, 2, usize::MAX).is_err());
+        assert!(MatRef::new::<f32>(&[], 0, 7, 0).is_ok());
+        assert!(MatRef::new(&data, 1, 11, 11).is_err());
+    }
+
+    #[test]
+    fn errors_say_what_was_expected_and_given() {
+        let said = |rows, cols, stride| {
+            let error = MatRef::new(&[0f32; 10], rows, cols, stride).unwrap_err();
+            assert_eq!((error.rows, error.cols, error.len), (rows, cols, 10));
+            error.to_string()
+        };
+        let short = "expected 11 elements for 2 rows of 5 that begin 6 apart, got 10";
+        assert_eq!(said(2, 5, 6), short);
+        let overlap = "expected a stride of at least 5 columns, got 4";
+        assert_eq!(said(2, 5, 4), overlap);
+        assert!(said(usize::MAX, 2, usize::MAX).starts_with("expected more elements than memory"));
     }
 
     #[test]

@@ -1,8 +1,7 @@
-//! AArch64: detection and the rows of its kernels. Little-endian only: a big-endian target gets the
+//! AArch64: the rows of its kernels. Little-endian only: a big-endian target gets the
 //! scalar rows.
 
 mod convert;
-mod detect;
 mod dotprod;
 mod i8mm;
 mod neon;
@@ -12,10 +11,8 @@ mod tiles;
 use crate::isa::Isa;
 use crate::layout::Tile;
 use crate::leaf::block_by_steps;
-use crate::table::{Epilogue, MicroKernel, Prologue};
+use crate::row::{Epilogue, MicroKernel, Prologue};
 use crate::view::Elem;
-
-pub(crate) use detect::{detect, l2_bytes, refused};
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
     MicroKernel {
@@ -29,7 +26,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: None,
         max_product: u32::MAX,
         max_code: u8::MAX,
-        max_weight: i8::MAX,
+        max_weight: 127,
         code_offset: 128,
         micro: neon::micro_u8s8,
         block: block_by_steps,
@@ -66,7 +63,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: None,
         max_product: u32::MAX,
         max_code: u8::MAX,
-        max_weight: i8::MAX,
+        max_weight: 128,
         code_offset: 128,
         micro: dotprod::micro,
         block: block_by_steps,
@@ -83,7 +80,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: None,
         max_product: u32::MAX,
         max_code: u8::MAX,
-        max_weight: i8::MAX,
+        max_weight: 128,
         code_offset: 0,
         micro: i8mm::micro,
         block: block_by_steps,

@@ -27,7 +27,6 @@ use core::arch::asm;
 
 use crate::layout::K_ALIGN;
 use crate::leaf::{BlockArgs, MicroArgs};
-use crate::table::MicroKernel;
 
 /// Rows of one tile register.
 const TILE_ROWS: usize = 16;
@@ -327,10 +326,10 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
 /// # Safety
 ///
 /// As [`micro`], and `args` keeps the promises of [`BlockArgs`].
-pub(super) unsafe fn block(_: &MicroKernel, args: &BlockArgs) {
+pub(super) unsafe fn block(args: &BlockArgs) {
     // SAFETY: passed on; `c` has room for a tile.
     unsafe {
-        let finish = |panel, row, m| (args.finish)(&args.output(NR, panel, row, m));
+        let finish = |panel, row, m| (args.finish)(&args.output(panel, row, m));
         walk_rows(&args.first, args.panels, |_| args.first.c, finish);
     }
 }

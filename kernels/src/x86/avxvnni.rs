@@ -6,9 +6,9 @@
 use core::arch::x86_64::*;
 
 use super::tiles::TileFn;
-use super::ymm::{self, Dot, MR, Sink, Tiles};
+use super::ymm::sink::{MR, Sink};
+use super::ymm::tile::{self as ymm, Dot, Tiles};
 use crate::leaf::{BlockArgs, MicroArgs};
-use crate::table::MicroKernel;
 
 struct Vnni;
 
@@ -39,7 +39,7 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
 /// The CPU has the features below and `args` keeps the promises of [`BlockArgs`] for the row of
 /// [`micro`].
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-pub(super) unsafe fn block(_: &MicroKernel, args: &BlockArgs) {
+pub(super) unsafe fn block(args: &BlockArgs) {
     // SAFETY: passed on.
     unsafe { ymm::block::<Vnni>(args) }
 }

@@ -1,30 +1,19 @@
-//! x86-64: detection and the rows of its kernels.
+//! x86-64: the rows of its kernels.
 
 mod amx;
-#[cfg(target_os = "linux")]
-#[path = "amx_permission_linux.rs"]
-mod amx_permission;
-#[cfg(not(target_os = "linux"))]
-#[path = "amx_permission_other.rs"]
-mod amx_permission;
 mod avx2;
 mod avx512vnni;
 mod avxvnni;
-mod cache;
-mod detect;
 mod probe;
 mod tiles;
 mod ymm;
-mod ymm_convert;
+mod zmm;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
 use crate::leaf::block_by_steps;
-use crate::table::{Epilogue, MicroKernel, Prologue};
+use crate::row::{Epilogue, MicroKernel, Prologue};
 use crate::view::Elem;
-
-pub(crate) use cache::l2_bytes;
-pub(crate) use detect::{detect, refused};
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
     MicroKernel {
@@ -38,7 +27,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: Some(avx2::widen),
         max_product: u32::MAX,
         max_code: u8::MAX,
-        max_weight: i8::MAX,
+        max_weight: 128,
         code_offset: 0,
         micro: avx2::micro_u8s8,
         block: avx2::block_u8s8,
@@ -56,7 +45,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         // Two products in an i16: 2 · 16 383 ≤ 32 767. 127 · 127 and 255 · 63 are below.
         max_product: 16_383,
         max_code: u8::MAX,
-        max_weight: i8::MAX,
+        max_weight: 128,
         code_offset: 0,
         micro: avx2::micro_u7s8,
         block: avx2::block_u7s8,
@@ -74,7 +63,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         // Two products a lane, eight times: 16 · 2047 ≤ 32 767. 63 · 31 = 1953.
         max_product: 2047,
         max_code: u8::MAX,
-        max_weight: i8::MAX,
+        max_weight: 128,
         code_offset: 0,
         micro: avx2::micro_u6s6,
         block: block_by_steps,
@@ -91,7 +80,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: None,
         max_product: u32::MAX,
         max_code: u8::MAX,
-        max_weight: i8::MAX,
+        max_weight: 128,
         code_offset: 0,
         micro: avxvnni::micro,
         block: avxvnni::block,
@@ -108,7 +97,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: None,
         max_product: u32::MAX,
         max_code: u8::MAX,
-        max_weight: i8::MAX,
+        max_weight: 128,
         code_offset: 0,
         micro: avx512vnni::micro,
         block: avx512vnni::block,
@@ -125,7 +114,7 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: None,
         max_product: u32::MAX,
         max_code: u8::MAX,
-        max_weight: i8::MAX,
+        max_weight: 128,
         code_offset: 0,
         micro: amx::micro,
         block: amx::block,
@@ -138,37 +127,37 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
         name: "avx2_f32_u8",
         isa: Isa::Avx2,
         source: Elem::F32,
-        quantize: ymm_convert::quantize_f32,
+        quantize: ymm::convert::quantize_f32,
     },
     Prologue {
         name: "avx2_f16_u8",
         isa: Isa::Avx2,
         source: Elem::F16,
-        quantize: ymm_convert::quantize_f16,
+        quantize: ymm::convert::quantize_f16,
     },
     Prologue {
         name: "avx2_bf16_u8",
         isa: Isa::Avx2,
         source: Elem::Bf16,
-        quantize: ymm_convert::quantize_bf16,
+        quantize: ymm::convert::quantize_bf16,
     },
     Prologue {
         name: "avx512vnni_f32_u8",
         isa: Isa::Avx512Vnni,
         source: Elem::F32,
-        quantize: avx512vnni::quantize_f32,
+        quantize: zmm::convert::quantize_f32,
     },
     Prologue {
         name: "avx512vnni_f16_u8",
         isa: Isa::Avx512Vnni,
         source: Elem::F16,
-        quantize: avx512vnni::quantize_f16,
+        quantize: zmm::convert::quantize_f16,
     },
     Prologue {
         name: "avx512vnni_bf16_u8",
         isa: Isa::Avx512Vnni,
         source: Elem::Bf16,
-        quantize: avx512vnni::quantize_bf16,
+        quantize: zmm::convert::quantize_bf16,
     },
 ];
 
@@ -177,36 +166,36 @@ pub(crate) const EPILOGUES: &[Epilogue] = &[
         name: "avx2_i32_f32",
         isa: Isa::Avx2,
         destination: Elem::F32,
-        finish: ymm_convert::finish_f32,
+        finish: ymm::convert::finish_f32,
     },
     Epilogue {
         name: "avx2_i32_f16",
         isa: Isa::Avx2,
         destination: Elem::F16,
-        finish: ymm_convert::finish_f16,
+        finish: ymm::convert::finish_f16,
     },
     Epilogue {
         name: "avx2_i32_bf16",
         isa: Isa::Avx2,
         destination: Elem::Bf16,
-        finish: ymm_convert::finish_bf16,
+        finish: ymm::convert::finish_bf16,
     },
     Epilogue {
         name: "avx512vnni_i32_f32",
         isa: Isa::Avx512Vnni,
         destination: Elem::F32,
-        finish: avx512vnni::finish_f32,
+        finish: zmm::convert::finish_f32,
     },
     Epilogue {
         name: "avx512vnni_i32_f16",
         isa: Isa::Avx512Vnni,
         destination: Elem::F16,
-        finish: avx512vnni::finish_f16,
+        finish: zmm::convert::finish_f16,
     },
     Epilogue {
         name: "avx512vnni_i32_bf16",
         isa: Isa::Avx512Vnni,
         destination: Elem::Bf16,
-        finish: avx512vnni::finish_bf16,
+        finish: zmm::convert::finish_bf16,
     },
 ];

@@ -3,7 +3,7 @@
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 
 /// Bytes of this core's level-2 cache, or `None` if the CPU does not say.
-pub(crate) fn l2_bytes() -> Option<usize> {
+pub(in crate::cpu) fn l2_bytes() -> Option<usize> {
     const LEAVES: [(u32, u32); 2] = [(0, 4), (0x8000_0000, 0x8000_001d)];
     let offered = LEAVES
         .into_iter()

@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
-use super::ymm::{NR, Sink};
+use super::sink::{NR, Sink};
 use crate::layout::{K_ALIGN, padded_k};
 use crate::leaf::{FinishArgs, QuantizeArgs};
 
@@ -18,9 +18,9 @@ trait Source {
     unsafe fn load(x: *const Self::Elem) -> __m256;
 }
 
-pub(super) struct F32;
-pub(super) struct F16;
-pub(super) struct Bf16;
+pub(in crate::arch) struct F32;
+pub(in crate::arch) struct F16;
+pub(in crate::arch) struct Bf16;
 
 impl Source for F32 {
     type Elem = f32;
@@ -57,7 +57,7 @@ impl Source for Bf16 {
 ///
 /// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for f32.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn quantize_f32(args: &QuantizeArgs) {
+pub(in crate::arch) unsafe fn quantize_f32(args: &QuantizeArgs) {
     // SAFETY: passed on.
     unsafe { quantize::<F32>(args) }
 }
@@ -66,7 +66,7 @@ pub(super) unsafe fn quantize_f32(args: &QuantizeArgs) {
 ///
 /// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for f16.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn quantize_f16(args: &QuantizeArgs) {
+pub(in crate::arch) unsafe fn quantize_f16(args: &QuantizeArgs) {
     // SAFETY: passed on.
     unsafe { quantize::<F16>(args) }
 }
@@ -75,7 +75,7 @@ pub(super) unsafe fn quantize_f16(args: &QuantizeArgs) {
 ///
 /// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for bf16.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn quantize_bf16(args: &QuantizeArgs) {
+pub(in crate::arch) unsafe fn quantize_bf16(args: &QuantizeArgs) {
     // SAFETY: passed on.
     unsafe { quantize::<Bf16>(args) }
 }
@@ -148,7 +148,7 @@ unsafe fn quantize_32<S: Source>(
 }
 
 /// Eight results as destination elements.
-pub(super) trait Destination {
+pub(in crate::arch) trait Destination {
     /// One element.
     type Elem: Copy + Default;
 
@@ -203,7 +203,7 @@ impl Destination for Bf16 {
 ///
 /// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for f32.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn finish_f32(args: &FinishArgs) {
+pub(in crate::arch) unsafe fn finish_f32(args: &FinishArgs) {
     // SAFETY: passed on.
     unsafe { finish::<F32>(args) }
 }
@@ -212,7 +212,7 @@ pub(super) unsafe fn finish_f32(args: &FinishArgs) {
 ///
 /// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for f16.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn finish_f16(args: &FinishArgs) {
+pub(in crate::arch) unsafe fn finish_f16(args: &FinishArgs) {
     // SAFETY: passed on.
     unsafe { finish::<F16>(args) }
 }
@@ -221,7 +221,7 @@ pub(super) unsafe fn finish_f16(args: &FinishArgs) {
 ///
 /// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for bf16.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn finish_bf16(args: &FinishArgs) {
+pub(in crate::arch) unsafe fn finish_bf16(args: &FinishArgs) {
     // SAFETY: passed on.
     unsafe { finish::<Bf16>(args) }
 }
@@ -263,7 +263,7 @@ unsafe fn finish<D: Destination>(args: &FinishArgs) {
 }
 
 /// Rows of up to sixteen columns of the output: what accumulators become in eq. 9.
-pub(super) struct Finished<D> {
+pub(in crate::arch) struct Finished<D> {
     /// Of eight columns each: comp, scale and bias; zero where a column does not exist.
     constants: [(__m256i, __m256, __m256); 2],
     columns: usize,
@@ -277,7 +277,7 @@ impl<D: Destination> Finished<D> {
     ///
     /// The CPU has AVX2; `args` keeps the promises of [`FinishArgs`], with at most 16 columns.
     #[inline(always)]
-    pub(super) unsafe fn new(args: &FinishArgs) -> Finished<D> {
+    pub(in crate::arch) unsafe fn new(args: &FinishArgs) -> Finished<D> {
         let (mut comp, mut scale, mut bias) = ([0i32; NR], [0f32; NR], [0f32; NR]);
         // SAFETY: columns `0..n` exist in every operand; each array holds sixteen values.
         unsafe {

@@ -1,0 +1,59 @@
+//! What the CPU at hand can run, and what it says of its cache: the one place that knows.
+
+#[cfg(target_arch = "x86_64")]
+#[path = "x86/mod.rs"]
+mod detect;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+#[path = "aarch64.rs"]
+mod detect;
+#[cfg(not(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_endian = "little")
+)))]
+#[path = "unknown.rs"]
+mod detect;
+
+use std::sync::LazyLock;
+
+use crate::isa::Isa;
+
+impl Isa {
+    /// Whether this CPU and operating system can run the set. Detected once, then remembered.
+    pub fn is_available(self) -> bool {
+        self == Isa::Scalar || detect::has(self)
+    }
+
+    /// Whether the CPU has the set, but the operating system refused this process its use (AMX needs
+    /// permission).
+    pub fn is_refused(self) -> bool {
+        detect::refused(self)
+    }
+
+    /// The sets that this CPU can run, slowest first; [`Isa::Scalar`] is always one of them.
+    pub fn available() -> impl DoubleEndedIterator<Item = Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.is_available())
+    }
+}
+
+/// Bytes of this core's level-2 cache as the CPU says, or 1 MiB where it does not. Asked once.
+pub fn l2_bytes() -> usize {
+    static BYTES: LazyLock<usize> = LazyLock::new(|| detect::l2_bytes().unwrap_or(1 << 20));
+    *BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_l2_is_plausible() {
+        assert!((1 << 16..1 << 30).contains(&l2_bytes()), "{}", l2_bytes());
+    }
+
+    #[test]
+    fn a_set_is_available_only_with_its_base() {
+        for isa in Isa::available() {
+            assert!(isa.base().is_available(), "{isa} without {}", isa.base());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What the checked calls refuse, and that empty calls do nothing.
+
+#![cfg(unix)]
+
+mod guarded;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use guarded::Guarded;
+use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
+use noisyquant_kernels::row::{Epilogue, MicroKernel};
+use noisyquant_kernels::spec::MAX_K;
+use noisyquant_kernels::table;
+use noisyquant_kernels::view::{Elem, MatMut};
+
+fn kernels() -> impl Iterator<Item = Ready<MicroKernel>> {
+    table::micro_kernels().filter_map(MicroKernel::ready)
+}
+
+/// Whether a call panics.
+fn refused(call: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(call)).is_err()
+}
+
+/// Operands of one product that fits, to be spoilt.
+struct Operands {
+    kernel: Ready<MicroKernel>,
+    codes: Guarded<u8>,
+    panels: Guarded<i8>,
+    sums: Guarded<i32>,
+    k: usize,
+    max_code: u8,
+    max_weight: i8,
+}
+
+impl Operands {
+    /// Two rows, and two panels of which a product takes the first.
+    fn new(kernel: Ready<MicroKernel>) -> Operands {
+        let k = 128;
+        Operands {
+            codes: Guarded::new(2 * k * kernel.code_bytes()),
+            panels: Guarded::aligned(2 * k * kernel.tile.nr),
+            sums: Guarded::aligned(2 * kernel.tile.nr),
+            kernel,
+            k,
+            max_code: 15,
+            max_weight: 7,
+        }
+    }
+
+    fn run(&mut self, rows: usize, panel: usize) -> bool {
+        let codes = Codes {
+            bytes: &self.codes,
+            stride: self.codes.len() / 2,
+            rows,
+            k: self.k,
+            max: self.max_code,
+        };
+        let panel = Panels {
+            bytes: &self.panels[..panel],
+            max: self.max_weight,
+        };
+        !refused(|| self.kernel.run(codes, panel, &mut self.sums))
+    }
+
+    /// A block of two rows and `columns` outputs.
+    fn run_block(&self, epilogue: Ready<Epilogue>, columns: usize) -> bool {
+        let (nr, k) = (self.kernel.tile.nr, self.k);
+        let codes = Codes {
+            bytes: &self.codes,
+            stride: self.codes.len() / 2,
+            rows: 2,
+            k,
+            max: self.max_code,
+        };
+        let panels = Panels {
+            bytes: &self.panels,
+            max: self.max_weight,
+        };
+        let constants = (vec![0; 4 * nr], vec![1.0; 4 * nr], vec![0.0; 4 * nr]);
+        let channels = Channels {
+            comp: &constants.0,
+            scale: &constants.1,
+            bias: &constants.2,
+        };
+        let mut working = Guarded::<i32>::aligned(64 * nr + self.kernel.wide_panel(2 * k));
+        let mut y = vec![0f32; 2 * columns];
+        let y = MatMut::new(&mut y, 2, columns, columns).unwrap();
+        !refused(|| {
+            self.kernel
+                .run_block(codes, panels, epilogue, channels, &mut working, y)
+        })
+    }
+}
+
+#[test]
+fn operands_that_do_not_belong_together_are_refused() {
+    for kernel in kernels() {
+        let panel = 128 * kernel.tile.nr;
+        let mut operands = Operands::new(kernel);
+        assert!(operands.run(2, panel), "{}", kernel.name);
+        assert!(!operands.run(3, panel), "{}: rows", kernel.name);
+        for length in [0, panel / 2, panel - 1, panel + 1, 2 * panel] {
+            assert!(
+                !operands.run(2, length),
+                "{}: panel of {length}",
+                kernel.name
+            );
+        }
+        for k in [0, 32, 64, 192, 256] {
+            operands.k = k;
+            assert!(!operands.run(2, panel), "{}: {k} inputs", kernel.name);
+        }
+    }
+}
+
+/// A `y` of one panel with weights of two: the inputs were taken to be twice as many.
+#[test]
+fn an_output_of_other_channels_than_the_weights_is_refused() {
+    for kernel in kernels() {
+        let epilogue = ready::epilogue(kernel.isa, Elem::F32).unwrap();
+        let nr = kernel.tile.nr;
+        let mut operands = Operands::new(kernel);
+        assert!(operands.run_block(epilogue, 2 * nr), "{}", kernel.name);
+        assert!(operands.run_block(epilogue, nr + 1), "{}", kernel.name);
+        // Long enough for the inputs that there seem to be.
+        operands.codes = Guarded::new(4 * 128 * kernel.code_bytes());
+        assert!(operands.run_block(epilogue, 2 * nr), "{}", kernel.name);
+        for columns in [1, nr, 2 * nr + 1, 4 * nr] {
+            let ran = operands.run_block(epilogue, columns);
+            assert!(!ran, "{}: {columns} columns", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn operands_that_are_not_exact_are_refused() {
+    for kernel in kernels() {
+        let panel = 128 * kernel.tile.nr;
+        for (max_code, max_weight) in [
+            (255, 127),
+            (255, i8::MIN),
+            (127, i8::MIN),
+            (63, 31),
+            (15, i8::MIN),
+        ] {
+            let mut operands = Operands::new(kernel);
+            (operands.max_code, operands.max_weight) = (max_code, max_weight);
+            let exact = kernel.is_exact_for(max_code, max_weight);
+            let case = format!("{} {max_code} {max_weight}", kernel.name);
+            assert_eq!(operands.run(2, panel), exact, "{case}");
+        }
+    }
+}
+
+#[test]
+fn more_inputs_than_an_accumulator_holds_are_refused() {
+    for kernel in kernels() {
+        for (k, fits) in [(MAX_K, true), (MAX_K + 64, false)] {
+            let mut operands = Operands::new(kernel);
+            operands.k = k;
+            operands.codes = Guarded::new(2 * k * kernel.code_bytes());
+            operands.panels = Guarded::aligned(k * kernel.tile.nr);
+            let panel = operands.panels.len();
+            assert_eq!(operands.run(2, panel), fits, "{} {k}", kernel.name);
+        }
+    }
+}
