@@ -2,7 +2,7 @@
 
 use crate::isa::Isa;
 use crate::layout::Tile;
-use crate::leaf::{BlockArgs, FinishArgs, MicroArgs, QuantizeArgs, WidenArgs};
+use crate::leaf::{BlockArgs, FinishArgs, MicroArgs, QuantizeArgs, WidenArgs, block_by_steps};
 use crate::view::Elem;
 
 /// A row of the table: codes × packed weights → a block of i32 accumulators.
@@ -58,6 +58,22 @@ pub struct Epilogue {
 }
 
 impl MicroKernel {
+    /// What most rows have in common, of which a row writes the differences: codes are read as they are
+    /// stored, any codes and weights are exact, and blocks are made of steps.
+    pub(crate) const DEFAULT: MicroKernel = MicroKernel {
+        name: "",
+        isa: Isa::Scalar,
+        tile: Tile::new(0, 0, 0),
+        widen: None,
+        max_product: u32::MAX,
+        max_code: u8::MAX,
+        max_weight: i8::MIN.unsigned_abs(),
+        code_offset: 0,
+        micro: unnamed,
+        block: block_by_steps,
+        probe: unprobed,
+    };
+
     /// Bytes of one code as the kernel reads it: 2 where codes go through
     /// [`widen`](crate::ready::Ready::<MicroKernel>::widen) first.
     pub const fn code_bytes(&self) -> usize {
@@ -88,4 +104,14 @@ impl MicroKernel {
     pub const fn takes_min_weight(&self) -> bool {
         self.is_exact_for(self.max_code, i8::MIN)
     }
+}
+
+/// The micro-kernel of [`MicroKernel::DEFAULT`]; every row names its own.
+unsafe fn unnamed(_: &MicroArgs) {
+    unreachable!("a row without a micro-kernel");
+}
+
+/// The probe of [`MicroKernel::DEFAULT`]; every row names its own.
+unsafe fn unprobed(_: u64) -> u64 {
+    unreachable!("a row without a probe");
 }

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 use crate::isa::Isa;
 use crate::layout::{Tile, padded_k};
-use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs, block_by_steps};
+use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs};
 use crate::row::{Epilogue, MicroKernel, Prologue};
 use crate::spec;
 use crate::view::{Elem, Element};
@@ -18,36 +18,18 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         // No tile dimension is a power of two on purpose: drivers that assume one fail on it.
         name: "scalar_u8s8_3x5x1",
         isa: Isa::Scalar,
-        tile: Tile {
-            mr: 3,
-            nr: 5,
-            kr: 1,
-        },
-        widen: None,
-        max_product: u32::MAX,
-        max_code: u8::MAX,
-        max_weight: 128,
-        code_offset: 0,
+        tile: Tile::new(3, 5, 1),
         micro: micro::<3, 5, 1>,
-        block: block_by_steps,
         probe,
+        ..MicroKernel::DEFAULT
     },
     MicroKernel {
         name: "scalar_u8s8_4x8x4",
         isa: Isa::Scalar,
-        tile: Tile {
-            mr: 4,
-            nr: 8,
-            kr: 4,
-        },
-        widen: None,
-        max_product: u32::MAX,
-        max_code: u8::MAX,
-        max_weight: 128,
-        code_offset: 0,
+        tile: Tile::new(4, 8, 4),
         micro: micro::<4, 8, 4>,
-        block: block_by_steps,
         probe,
+        ..MicroKernel::DEFAULT
     },
 ];
 

@@ -316,7 +316,7 @@ impl Shape for Single {
 /// The CPU has AMX-INT8, the process has permission to use it, and `args` keeps the promises of
 /// [`MicroArgs`] for `NR = 32`, `KR = 4`.
 pub(super) unsafe fn micro(args: &MicroArgs) {
-    // SAFETY: passed on; row `row` of `c` exists.
+    // SAFETY: the caller promises one panel, and `c` has all rows, those of a tile at `row` among them.
     unsafe { walk_rows(args, 1, |row| args.c.add(row * NR), |_, _, _| ()) }
 }
 
@@ -327,7 +327,7 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
 ///
 /// As [`micro`], and `args` keeps the promises of [`BlockArgs`].
 pub(super) unsafe fn block(args: &BlockArgs) {
-    // SAFETY: passed on; `c` has room for a tile.
+    // SAFETY: the caller promises the panels and their outputs; `c` has room for a tile.
     unsafe {
         let finish = |panel, row, m| (args.finish)(&args.output(panel, row, m));
         walk_rows(&args.first, args.panels, |_| args.first.c, finish);

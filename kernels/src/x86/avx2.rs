@@ -19,7 +19,7 @@ use crate::leaf::{BlockArgs, MicroArgs, WidenArgs};
 /// `KR = 2` and 16-bit codes.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn micro_u8s8(args: &MicroArgs) {
-    // SAFETY: passed on.
+    // SAFETY: the tiles need AVX2 and `MicroArgs` for 16-bit codes, as the caller promises.
     unsafe { tile::micro::<Exact<Narrow>>(args) }
 }
 
@@ -185,7 +185,7 @@ unsafe fn add_maddubs_i32(mut acc: __m256i, codes: __m256i, weights: __m256i) ->
 /// `KR = 4`.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn micro_u7s8(args: &MicroArgs) {
-    // SAFETY: passed on.
+    // SAFETY: the tiles need AVX2 and `MicroArgs` for this panel, as the caller promises.
     unsafe { tile::micro::<Maddubs>(args) }
 }
 
@@ -197,7 +197,7 @@ pub(super) unsafe fn micro_u7s8(args: &MicroArgs) {
 /// [`micro_u7s8`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn block_u7s8(args: &BlockArgs) {
-    // SAFETY: passed on.
+    // SAFETY: the tiles need AVX2 and `BlockArgs` for this panel, as the caller promises.
     unsafe { tile::block::<Maddubs>(args) }
 }
 
@@ -219,7 +219,7 @@ impl Tiles for Maddubs {
 /// As [`micro_u7s8`], but for `c`; `row + R ≤ m`, and `sink` takes these rows.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile_u7s8<K: Sink, const R: usize>(args: &MicroArgs, row: usize, sink: &K) {
-    // SAFETY: passed on.
+    // SAFETY: `Maddubs` needs AVX2, which is enabled; the caller promises operands, rows and sink.
     unsafe { tile::tile::<Maddubs, K, R, 1>(args, row, sink) }
 }
 
@@ -242,7 +242,7 @@ pub(super) unsafe fn micro_u6s6(args: &MicroArgs) {
         tile_u6s6::<5>,
         tile_u6s6::<6>,
     ];
-    // SAFETY: passed on.
+    // SAFETY: the tiles need AVX2 and `MicroArgs` for this panel; `c` has all rows.
     unsafe { for_each_tile(args, &TILES, &Accumulators(args.c)) }
 }
 

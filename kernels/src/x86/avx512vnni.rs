@@ -15,7 +15,7 @@ use crate::view::Elem;
 /// `KR = 4`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn micro(args: &MicroArgs) {
-    // SAFETY: passed on; `c` has all rows.
+    // SAFETY: the tiles need the features above and `MicroArgs` for this panel; `c` has all rows.
     unsafe { for_each_tile(args, &tiles(), &Accumulators(args.c)) }
 }
 
@@ -27,7 +27,7 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
 /// [`micro`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn block(args: &BlockArgs) {
-    // SAFETY: passed on.
+    // SAFETY: the caller promises `BlockArgs`, whose output is of the type that `destination` says.
     unsafe {
         match args.destination {
             Elem::F32 => block_to::<F32>(args),

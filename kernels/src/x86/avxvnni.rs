@@ -28,7 +28,7 @@ impl Dot for Vnni {
 /// `KR = 4`.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 pub(super) unsafe fn micro(args: &MicroArgs) {
-    // SAFETY: passed on.
+    // SAFETY: the tiles need AVX-VNNI and `MicroArgs` for this panel, as the caller promises.
     unsafe { ymm::micro::<Vnni>(args) }
 }
 
@@ -40,7 +40,7 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
 /// [`micro`].
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 pub(super) unsafe fn block(args: &BlockArgs) {
-    // SAFETY: passed on.
+    // SAFETY: the tiles need AVX-VNNI and `BlockArgs` for this panel, as the caller promises.
     unsafe { ymm::block::<Vnni>(args) }
 }
 
@@ -62,6 +62,6 @@ impl Tiles for Vnni {
 /// As [`micro`], but for `c`; `row + R ≤ m`, and `sink` takes these rows.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 unsafe fn tile<K: Sink, const R: usize, const S: usize>(args: &MicroArgs, row: usize, sink: &K) {
-    // SAFETY: passed on.
+    // SAFETY: `Vnni` needs AVX-VNNI, which is enabled; the caller promises operands, rows and sink.
     unsafe { ymm::tile::<Vnni, K, R, S>(args, row, sink) }
 }

@@ -24,7 +24,7 @@ pub(in crate::arch) struct Accumulators(pub(in crate::arch) *mut i32);
 impl Sink for Accumulators {
     #[inline(always)]
     unsafe fn row(&self, row: usize, acc: [__m256i; 2]) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises AVX2 and the row.
         unsafe { self.store(row, acc, false) }
     }
 }

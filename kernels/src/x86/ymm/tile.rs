@@ -30,7 +30,7 @@ pub(in crate::arch) trait Tiles {
 /// The CPU has what the tiles need and `args` keeps their promises.
 #[inline(always)]
 pub(in crate::arch) unsafe fn micro<T: Tiles>(args: &MicroArgs) {
-    // SAFETY: passed on; `c` has all rows.
+    // SAFETY: the caller promises what the tiles need; `c` has all rows.
     unsafe { for_each_tile(args, &T::tiles(), &Accumulators(args.c)) }
 }
 
@@ -54,7 +54,7 @@ pub(in crate::arch) unsafe fn block<T: Tiles>(args: &BlockArgs) {
 /// As [`block`]; the panel exists, and `b` holds its weights as the tiles read them.
 #[inline(always)]
 pub(in crate::arch) unsafe fn finish_panel<T: Tiles>(args: &BlockArgs, panel: usize, b: *const i8) {
-    // SAFETY: passed on.
+    // SAFETY: the caller promises the panel, and an output of the type that `destination` says.
     unsafe {
         match args.destination {
             Elem::F32 => finish_panel_to::<T, F32>(args, panel, b),

@@ -55,41 +55,13 @@ impl Source for Bf16 {
     }
 }
 
-/// # Safety
-///
-/// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for f32.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(in crate::arch) unsafe fn quantize_f32(args: &QuantizeArgs) {
-    // SAFETY: passed on.
-    unsafe { quantize::<F32>(args) }
-}
-
-/// # Safety
-///
-/// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for f16.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(in crate::arch) unsafe fn quantize_f16(args: &QuantizeArgs) {
-    // SAFETY: passed on.
-    unsafe { quantize::<F16>(args) }
-}
-
-/// # Safety
-///
-/// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for bf16.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(in crate::arch) unsafe fn quantize_bf16(args: &QuantizeArgs) {
-    // SAFETY: passed on.
-    unsafe { quantize::<Bf16>(args) }
-}
-
 /// Sixty-four inputs at a time: one FMA, clamp, round, and pack to bytes (eq. 3).
 ///
 /// # Safety
 ///
-/// As [`quantize_f32`], for elements of `S`.
+/// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for elements of `S`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-unsafe fn quantize<S: Source>(args: &QuantizeArgs) {
+pub(in crate::arch) unsafe fn quantize<S: Source>(args: &QuantizeArgs) {
     let max = _mm512_set1_ps(f32::from(args.max_code));
     let offset = _mm512_set1_epi8(args.code_offset as i8);
     // `vpack*` work within 128-bit lanes; this puts their 32-bit results back in order.
@@ -179,33 +151,6 @@ impl Destination for Bf16 {
     }
 }
 
-/// # Safety
-///
-/// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for f32.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(in crate::arch) unsafe fn finish_f32(args: &FinishArgs) {
-    // SAFETY: passed on.
-    unsafe { finish::<F32>(args) }
-}
-
-/// # Safety
-///
-/// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for f16.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(in crate::arch) unsafe fn finish_f16(args: &FinishArgs) {
-    // SAFETY: passed on.
-    unsafe { finish::<F16>(args) }
-}
-
-/// # Safety
-///
-/// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for bf16.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(in crate::arch) unsafe fn finish_bf16(args: &FinishArgs) {
-    // SAFETY: passed on.
-    unsafe { finish::<Bf16>(args) }
-}
-
 /// Sixteen columns' constants of eq. 9: comp, scale and bias.
 type Constants = (__m512i, __m512, __m512);
 
@@ -283,10 +228,9 @@ impl<D: Destination> Sink for Finished<D> {
 ///
 /// # Safety
 ///
-/// As [`finish_f32`], for elements of `D`.
+/// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for elements of `D`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-unsafe fn finish<D: Destination>(args: &FinishArgs) {
+pub(in crate::arch) unsafe fn finish<D: Destination>(args: &FinishArgs) {
     let vector = 16 * D::SIZE;
     let alike = (args.y_stride * D::SIZE).is_multiple_of(vector);
     let shift = if alike {
@@ -294,7 +238,7 @@ unsafe fn finish<D: Destination>(args: &FinishArgs) {
     } else {
         0
     };
-    // SAFETY: passed on.
+    // SAFETY: the caller promises the operands; `shift` is below the 16 columns of a vector.
     unsafe {
         if shift == 0 {
             finish_vectors::<D, 2>(args, 0);

@@ -21,10 +21,10 @@ use crate::leaf::MicroArgs;
 /// Rows of the tallest tile.
 pub(in crate::arch) const MR: usize = 12;
 
-/// Bytes of the longest panel of which the next one is prefetched into L2 meanwhile. That takes 1 to 3 % off a
-/// layer of 257 rows whose weights come from L3 and 8 to 16 % off one of 4 to 12 rows, and from L2 it is free.
-/// Longer panels are streams that the hardware follows by itself: there it lost 1 to 4 % on two threads, as it
-/// did for one or two rows.
+/// Bytes of the longest panel of which the next one is prefetched into L2 meanwhile. That takes 1 to 3 % off
+/// a layer of 257 rows whose weights come from L3 and 8 to 16 % off one of 4 to 12 rows, and from L2 it is
+/// free. Longer panels are streams that the hardware follows by itself: there it lost 1 to 4 % on two
+/// threads, as it did for one or two rows.
 const PREFETCHED: usize = 32 << 10;
 
 /// `tiles()[r - 1]` computes `r` rows.
