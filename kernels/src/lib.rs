@@ -44,5 +44,7 @@ mod arch;
 mod arch;
 
 pub mod cpu;
+#[cfg(feature = "probe")]
+mod probe;
 pub mod ready;
 pub mod table;

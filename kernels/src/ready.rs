@@ -215,13 +215,6 @@ impl Ready<MicroKernel> {
         // SAFETY: `Ready` proves CPU support; the asserts prove the lengths.
         unsafe { leaf(&args) }
     }
-
-    /// Runs the kernel's dot-product instructions `steps` times on registers alone and returns the
-    /// number of multiply-accumulates done: the peak that benches compare with.
-    pub fn probe(&self, steps: u64) -> u64 {
-        // SAFETY: `Ready` proves CPU support, and the probe touches no memory.
-        unsafe { (self.probe)(steps) }
-    }
 }
 
 /// Which codes a prologue stores.

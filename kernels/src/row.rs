@@ -30,7 +30,6 @@ pub struct MicroKernel {
     pub code_offset: u8,
     pub(crate) micro: unsafe fn(&MicroArgs),
     pub(crate) block: unsafe fn(&BlockArgs),
-    pub(crate) probe: unsafe fn(u64) -> u64,
 }
 
 /// A row of the table: source elements → codes, with scale, noise and zero point in one FMA.
@@ -71,7 +70,6 @@ impl MicroKernel {
         code_offset: 0,
         micro: unnamed,
         block: block_by_steps,
-        probe: unprobed,
     };
 
     /// Bytes of one code as the kernel reads it: 2 where codes go through
@@ -109,9 +107,4 @@ impl MicroKernel {
 /// The micro-kernel of [`MicroKernel::DEFAULT`]; every row names its own.
 unsafe fn unnamed(_: &MicroArgs) {
     unreachable!("a row without a micro-kernel");
-}
-
-/// The probe of [`MicroKernel::DEFAULT`]; every row names its own.
-unsafe fn unprobed(_: u64) -> u64 {
-    unreachable!("a row without a probe");
 }

@@ -20,7 +20,6 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         isa: Isa::Scalar,
         tile: Tile::new(3, 5, 1),
         micro: micro::<3, 5, 1>,
-        probe,
         ..MicroKernel::DEFAULT
     },
     MicroKernel {
@@ -28,7 +27,6 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         isa: Isa::Scalar,
         tile: Tile::new(4, 8, 4),
         micro: micro::<4, 8, 4>,
-        probe,
         ..MicroKernel::DEFAULT
     },
 ];
@@ -159,20 +157,4 @@ unsafe fn finish<T: Element>(args: &FinishArgs) {
             *y = T::from_f32(spec::output(*acc, comp[n], scale[n], bias[n]));
         }
     }
-}
-
-/// The scalar rows have no instruction whose peak is worth knowing; theirs is a plain multiply-add.
-///
-/// # Safety
-///
-/// None is needed; the signature is that of the table.
-unsafe fn probe(steps: u64) -> u64 {
-    let mut acc = [0u32; 8];
-    for step in 0..steps {
-        for (lane, acc) in acc.iter_mut().enumerate() {
-            *acc = acc.wrapping_add(core::hint::black_box(step as u32).wrapping_mul(lane as u32));
-        }
-    }
-    core::hint::black_box(acc);
-    steps * 8
 }

@@ -5,7 +5,6 @@ mod convert;
 mod dotprod;
 mod i8mm;
 mod neon;
-mod probe;
 mod tiles;
 
 use crate::isa::Isa;
@@ -23,7 +22,6 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: 127,
         code_offset: 128,
         micro: neon::micro_u8s8,
-        probe: probe::smull,
         ..MicroKernel::DEFAULT
     },
     MicroKernel {
@@ -38,7 +36,6 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: 31,
         code_offset: 32,
         micro: neon::micro_u6s6,
-        probe: probe::add_smlal,
         ..MicroKernel::DEFAULT
     },
     MicroKernel {
@@ -48,7 +45,6 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         // `sdot` adds four products of i8 and i8, −128 · −128 among them, to an i32.
         code_offset: 128,
         micro: dotprod::micro,
-        probe: probe::sdot,
         ..MicroKernel::DEFAULT
     },
     MicroKernel {
@@ -57,7 +53,6 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         tile: Tile::new(4, 24, 8),
         // `usmmla` adds eight products of u8 and i8, −128 among them, to an i32.
         micro: i8mm::micro,
-        probe: probe::usmmla,
         ..MicroKernel::DEFAULT
     },
 ];

@@ -4,7 +4,6 @@ mod amx;
 mod avx2;
 mod avx512vnni;
 mod avxvnni;
-mod probe;
 mod tiles;
 mod ymm;
 mod zmm;
@@ -23,7 +22,6 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         widen: Some(avx2::widen),
         micro: avx2::micro_u8s8,
         block: avx2::block_u8s8,
-        probe: probe::avx2_madd_i16,
         ..MicroKernel::DEFAULT
     },
     MicroKernel {
@@ -35,7 +33,6 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_product: 16_383,
         micro: avx2::micro_u7s8,
         block: avx2::block_u7s8,
-        probe: probe::avx2_maddubs,
         ..MicroKernel::DEFAULT
     },
     MicroKernel {
@@ -46,7 +43,6 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         // codes have four bits.
         max_product: 2047,
         micro: avx2::micro_u6s6,
-        probe: probe::avx2_maddubs_x8,
         ..MicroKernel::DEFAULT
     },
     MicroKernel {
@@ -56,7 +52,6 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         // `vpdpbusd` adds four products of u8 and i8, −128 among them, to an i32 without saturating.
         micro: avxvnni::micro,
         block: avxvnni::block,
-        probe: probe::avxvnni_dpbusd,
         ..MicroKernel::DEFAULT
     },
     MicroKernel {
@@ -66,7 +61,6 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         // As on AVX-VNNI.
         micro: avx512vnni::micro,
         block: avx512vnni::block,
-        probe: probe::avx512_dpbusd,
         ..MicroKernel::DEFAULT
     },
     MicroKernel {
@@ -76,7 +70,6 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         // `tdpbusd` multiplies and adds as `vpdpbusd` does.
         micro: amx::micro,
         block: amx::block,
-        probe: amx::probe,
         ..MicroKernel::DEFAULT
     },
 ];
