@@ -39,23 +39,24 @@ impl<R: fmt::Debug> fmt::Debug for Ready<R> {
 }
 
 impl MicroKernel {
-    /// The row as something to call, or `None` if the CPU lacks the set.
+    /// The row as something to call, or `None` if the CPU lacks the set or the operating system refuses
+    /// its use. This is choosing the set: it asks for what [`Isa::enable`] asks for.
     pub fn ready(&'static self) -> Option<Ready<MicroKernel>> {
-        self.isa.is_available().then_some(Ready(self))
+        self.isa.enable().then_some(Ready(self))
     }
 }
 
 impl Prologue {
     /// The row as something to call, or `None` if the CPU lacks the set.
     pub fn ready(&'static self) -> Option<Ready<Prologue>> {
-        self.isa.is_available().then_some(Ready(self))
+        self.isa.enable().then_some(Ready(self))
     }
 }
 
 impl Epilogue {
     /// The row as something to call, or `None` if the CPU lacks the set.
     pub fn ready(&'static self) -> Option<Ready<Epilogue>> {
-        self.isa.is_available().then_some(Ready(self))
+        self.isa.enable().then_some(Ready(self))
     }
 }
 

@@ -18,18 +18,31 @@ use std::sync::LazyLock;
 use crate::isa::Isa;
 
 impl Isa {
-    /// Whether this CPU and operating system can run the set. Detected once, then remembered.
+    /// Whether this CPU and operating system have the set, and its use was not refused so far.
+    ///
+    /// Asking changes nothing. [`Isa::Amx`] needs permission besides, which [`enable`](Isa::enable) asks
+    /// for.
     pub fn is_available(self) -> bool {
         self == Isa::Scalar || detect::has(self)
     }
 
-    /// Whether the CPU has the set, but the operating system refused this process its use (AMX needs
-    /// permission).
+    /// Whether the CPU has the set, but the operating system was asked for its use and refused. Asking
+    /// this changes nothing.
     pub fn is_refused(self) -> bool {
         detect::refused(self)
     }
 
-    /// The sets that this CPU can run, slowest first; [`Isa::Scalar`] is always one of them.
+    /// Whether this process can run the set: asks the operating system for what needs permission.
+    ///
+    /// That is [`Isa::Amx`] on Linux. It is asked for once per process, and the answer holds for good: with
+    /// permission, frames of signals grow by the 8 KiB of tiles, in all threads. Linux refuses where a
+    /// thread has a signal stack too small for that. Making a row [`ready`](crate::ready) calls this.
+    pub fn enable(self) -> bool {
+        self == Isa::Scalar || detect::enable(self)
+    }
+
+    /// The sets that are [available](Isa::is_available), slowest first; [`Isa::Scalar`] is always one of
+    /// them.
     pub fn available() -> impl DoubleEndedIterator<Item = Isa> {
         Isa::ALL.into_iter().filter(|isa| isa.is_available())
     }

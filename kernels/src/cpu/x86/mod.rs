@@ -10,16 +10,20 @@ mod cache;
 
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 pub(super) use cache::l2_bytes;
 
 use crate::isa::Isa;
 
-/// std does not know AMX on stable Rust, and permission has to be asked for: once per process.
-static AMX_GRANTED: LazyLock<bool> = LazyLock::new(|| has_amx() && amx_permission::request());
+/// std does not know AMX on stable Rust. In a virtual machine `cpuid` is slow, so it is asked once.
+static HAS_AMX: LazyLock<bool> = LazyLock::new(|| amx_permission::CAN_BE_ASKED && has_amx());
 
-/// Whether `isa` can run here. std asks the CPU once; a check after the first is one load.
+/// What the operating system answered when it was asked for the use of tiles; empty if it was not.
+static AMX_GRANTED: OnceLock<bool> = OnceLock::new();
+
+/// Whether CPU and operating system have `isa` and it was not refused so far. This asks for no permission.
+/// std asks the CPU once; a check after the first is one load.
 pub(super) fn has(isa: Isa) -> bool {
     match isa {
         Isa::Avx2 => {
@@ -36,14 +40,19 @@ pub(super) fn has(isa: Isa) -> bool {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
         }
-        Isa::Amx => has(Isa::Avx512Vnni) && *AMX_GRANTED,
+        Isa::Amx => has(Isa::Avx512Vnni) && *HAS_AMX && AMX_GRANTED.get() != Some(&false),
         _ => false,
     }
 }
 
-/// Whether the CPU has `isa`, but the operating system refused the process its use.
+/// Whether the operating system was asked for `isa` and refused.
 pub(super) fn refused(isa: Isa) -> bool {
-    isa == Isa::Amx && has(Isa::Avx512Vnni) && has_amx() && !*AMX_GRANTED
+    isa == Isa::Amx && AMX_GRANTED.get() == Some(&false)
+}
+
+/// Whether `isa` can run, with permission: the only place that asks for it.
+pub(super) fn enable(isa: Isa) -> bool {
+    has(isa) && (isa != Isa::Amx || *AMX_GRANTED.get_or_init(amx_permission::request))
 }
 
 /// AMX-TILE and AMX-INT8, and the operating system saves their state.
