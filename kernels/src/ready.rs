@@ -230,14 +230,15 @@ pub struct CodeForm {
 
 impl Ready<Prologue> {
     /// Codes of all rows of `x` (eq. 3), `codes_stride` bytes apart; codes past the columns of `x`,
-    /// up to `padded_k`, become 0 (stored with the offset, as all are).
+    /// up to [`padded_k`], become 0 (stored with the offset, as all are).
     ///
-    /// `inv` and `t` are `padded_k` long; what they hold past the columns must be 0.
+    /// `inv` and `t` are `padded_k` long; what they hold past the columns must be 0. A call without rows or
+    /// columns does nothing.
     ///
     /// # Panics
     ///
-    /// If a length does not fit, `x` has another element type than the row, or `codes` is not
-    /// aligned to 64 bytes.
+    /// If `x` has another element type than the row, a length does not fit, `codes_stride` is less than
+    /// `padded_k` or not a multiple of 64, or `codes` is not aligned to 64 bytes.
     #[inline]
     pub fn quantize(
         &self,
@@ -248,14 +249,15 @@ impl Ready<Prologue> {
         codes: &mut [u8],
         codes_stride: usize,
     ) {
-        let padded = padded_k(x.cols());
         assert_eq!(x.elem(), self.source, "source type");
-        assert!(inv.len() >= padded && t.len() >= padded, "inv and t");
-        assert!(aligned(codes), "alignment to 64 bytes");
-        if x.rows() == 0 || padded == 0 {
+        if x.rows() == 0 || x.cols() == 0 {
             return;
         }
-        assert!(codes_stride >= padded && codes_stride.is_multiple_of(ALIGN));
+        let padded = padded_k(x.cols());
+        assert!(inv.len() >= padded && t.len() >= padded, "inv and t");
+        assert!(aligned(codes), "alignment to 64 bytes");
+        let strided = codes_stride >= padded && codes_stride.is_multiple_of(ALIGN);
+        assert!(strided, "stride of codes");
         let needed = ((x.rows() - 1).checked_mul(codes_stride)).and_then(|v| v.checked_add(padded));
         assert!(needed.is_some_and(|needed| codes.len() >= needed), "codes");
         let args = QuantizeArgs {
@@ -289,20 +291,24 @@ pub struct Channels<'a> {
 
 impl Ready<Epilogue> {
     /// `y[m, n] = fma((c[m, n] + comp[n]) as f32, scale[n], bias[n])` (eq. 9), rounded to the
-    /// destination type. `c` has `nr` columns, of which the first `y.cols()` are used.
+    /// destination type. `c` has `nr` columns, of which the first `y.cols()` are used. A call without rows
+    /// or columns does nothing.
     ///
     /// # Panics
     ///
-    /// If a length does not fit or `y` has another element type than the row.
+    /// If `y` has another element type than the row or more than `nr` columns, or if `c` or `channels` is
+    /// too short.
     pub fn finish(&self, c: &[i32], nr: usize, channels: Channels<'_>, y: MatMut<'_>) {
+        assert_eq!(y.elem(), self.destination, "destination type");
+        if y.rows() == 0 || y.cols() == 0 {
+            return;
+        }
+        let needed = y.rows().checked_mul(nr);
         assert!(
-            y.rows().checked_mul(nr).is_some_and(|len| c.len() >= len),
+            needed.is_some_and(|needed| c.len() >= needed),
             "accumulators"
         );
         let args = self.operands(c, nr, channels, y);
-        if args.m == 0 || args.n == 0 {
-            return;
-        }
         // SAFETY: `Ready` proves CPU support; `MatMut`, the assert and `operands` prove the rest.
         unsafe { (self.finish)(&args) }
     }

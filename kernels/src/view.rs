@@ -37,6 +37,12 @@ impl Elem {
             Elem::Bf16 => "bf16",
         }
     }
+
+    /// Where the element of that number is. A part of a view that has no elements may be past the end, and
+    /// of a view without elements, at any number; hence pointers that wrap.
+    const fn bytes(self, elements: usize) -> usize {
+        elements.wrapping_mul(self.size())
+    }
 }
 
 mod sealed {
@@ -148,8 +154,8 @@ const fn span(rows: usize, cols: usize, stride: usize) -> Option<usize> {
 /// Checks that `len` elements hold the view, and returns its stride.
 fn checked(rows: usize, cols: usize, stride: usize, len: usize) -> Result<usize, ViewError> {
     match span(rows, cols, stride) {
-        // The stride of fewer than two rows has no meaning and must not overflow.
-        Some(needed) if needed <= len => Ok(if rows > 1 { stride } else { cols }),
+        // A stride has no meaning without two rows of elements, and must not overflow.
+        Some(needed) if needed <= len => Ok(if rows > 1 && cols > 0 { stride } else { cols }),
         _ => Err(ViewError {
             rows,
             cols,
@@ -208,7 +214,7 @@ impl<'a> MatRef<'a> {
         self.cols
     }
 
-    /// Elements from one row to the next; the number of columns where there are fewer than two rows.
+    /// Elements from one row to the next; the number of columns where there are no two rows of elements.
     pub fn stride(&self) -> usize {
         self.stride
     }
@@ -226,8 +232,7 @@ impl<'a> MatRef<'a> {
     pub fn rows_range(&self, from: usize, to: usize) -> MatRef<'a> {
         assert!(from <= to && to <= self.rows, "rows out of range");
         MatRef {
-            // `wrapping`: an empty range may start past the end.
-            ptr: self.ptr.wrapping_add(from * self.stride * self.elem.size()),
+            ptr: self.ptr.wrapping_add(self.elem.bytes(from * self.stride)),
             rows: to - from,
             ..*self
         }
@@ -299,7 +304,7 @@ impl<'a> MatMut<'a> {
         self.cols
     }
 
-    /// Elements from one row to the next; the number of columns where there are fewer than two rows.
+    /// Elements from one row to the next; the number of columns where there are no two rows of elements.
     pub fn stride(&self) -> usize {
         self.stride
     }
@@ -324,10 +329,9 @@ impl<'a> MatMut<'a> {
             "columns out of range"
         );
         MatMut {
-            // `wrapping`: an empty block may start past the end.
             ptr: self
                 .ptr
-                .wrapping_add((row * self.stride + col) * self.elem.size()),
+                .wrapping_add(self.elem.bytes(row * self.stride + col)),
             rows,
             cols,
             ..*self
@@ -342,7 +346,7 @@ impl<'a> MatMut<'a> {
     pub fn split_rows(self, row: usize) -> (MatMut<'a>, MatMut<'a>) {
         assert!(row <= self.rows, "rows out of range");
         let below = MatMut {
-            ptr: self.ptr.wrapping_add(row * self.stride * self.elem.size()),
+            ptr: self.ptr.wrapping_add(self.elem.bytes(row * self.stride)),
             rows: self.rows - row,
             ..self
         };
@@ -358,7 +362,7 @@ impl<'a> MatMut<'a> {
     pub fn split_cols(self, col: usize) -> (MatMut<'a>, MatMut<'a>) {
         assert!(col <= self.cols, "columns out of range");
         let right = MatMut {
-            ptr: self.ptr.wrapping_add(col * self.elem.size()),
+            ptr: self.ptr.wrapping_add(self.elem.bytes(col)),
             cols: self.cols - col,
             ..self
         };
@@ -421,6 +425,30 @@ mod tests {
         let mut view = MatMut::new(&mut data, 1, 4, usize::MAX).unwrap();
         assert_eq!(view.block(1, 0, 4, 0).rows(), 0);
         assert_eq!(view.split_rows(1).1.rows(), 0);
+    }
+
+    #[test]
+    fn views_without_elements_may_have_any_shape_and_stride() {
+        const MANY: usize = usize::MAX;
+        for (rows, cols, stride) in [(MANY, 0, MANY), (MANY, 0, 5), (0, MANY, MANY), (0, MANY, 1)] {
+            let view = MatRef::new::<f32>(&[], rows, cols, stride).unwrap();
+            assert_eq!((view.rows(), view.cols()), (rows, cols));
+            assert_eq!(view.rows_range(rows, rows).rows(), 0);
+            assert_eq!(view.rows_range(rows / 2, rows).rows(), rows - rows / 2);
+            assert!(rows == 0 || view.row::<f32>(rows - 1).is_empty());
+            let whole = || MatMut::new::<f32>(&mut [], rows, cols, stride).unwrap();
+            let mut view = whole();
+            assert_eq!(view.block(rows, 0, cols, 0).rows(), 0);
+            assert_eq!(view.block(rows / 2, 0, cols / 2, 0).cols(), 0);
+            assert_eq!(whole().split_rows(rows).1.rows(), 0);
+            assert_eq!(whole().split_cols(cols).1.cols(), 0);
+            let (left, right) = whole().split_cols(cols / 2);
+            assert_eq!(left.cols() + right.cols(), cols);
+        }
+        // Of a view with elements, too, a block without any may be anywhere.
+        let mut data = [0f32; 12];
+        let mut view = MatMut::new(&mut data, 3, 4, 4).unwrap();
+        assert_eq!(view.block(3, 0, 4, 0).cols(), 0);
     }
 
     #[test]

@@ -7,11 +7,12 @@ mod guarded;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use guarded::Guarded;
-use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
-use noisyquant_kernels::row::{Epilogue, MicroKernel};
+use half::{bf16, f16};
+use noisyquant_kernels::ready::{self, Channels, CodeForm, Codes, Panels, Ready};
+use noisyquant_kernels::row::{Epilogue, MicroKernel, Prologue};
 use noisyquant_kernels::spec::MAX_K;
 use noisyquant_kernels::table;
-use noisyquant_kernels::view::{Elem, MatMut};
+use noisyquant_kernels::view::{Elem, MatMut, MatRef};
 
 fn kernels() -> impl Iterator<Item = Ready<MicroKernel>> {
     table::micro_kernels().filter_map(MicroKernel::ready)
@@ -163,6 +164,96 @@ fn more_inputs_than_an_accumulator_holds_are_refused() {
             operands.panels = Guarded::aligned(k * kernel.tile.nr);
             let panel = operands.panels.len();
             assert_eq!(operands.run(2, panel), fits, "{} {k}", kernel.name);
+        }
+    }
+}
+
+/// Shapes without elements, with dimensions that no arithmetic survives.
+const EMPTY: [(usize, usize); 6] = [
+    (0, 0),
+    (0, 5),
+    (5, 0),
+    (0, usize::MAX),
+    (usize::MAX, 0),
+    (0, usize::MAX / 4),
+];
+
+#[test]
+fn prologues_of_nothing_do_nothing() {
+    for row in table::prologues().filter_map(Prologue::ready) {
+        for (rows, cols) in EMPTY {
+            let view = empty_view(row.source, rows, cols);
+            let form = CodeForm {
+                max: 255,
+                offset: 0,
+            };
+            let (mut codes, constants) = ([0x5a; 3], [0.0; 64]);
+            // Neither aligned, nor long enough for anything.
+            row.quantize(view, &constants, &constants, form, &mut codes[1..], 7);
+            row.quantize(view, &[], &[], form, &mut codes[1..], usize::MAX);
+            assert_eq!(codes, [0x5a; 3], "{} {rows} {cols}", row.name);
+        }
+    }
+}
+
+fn empty_view(elem: Elem, rows: usize, cols: usize) -> MatRef<'static> {
+    match elem {
+        Elem::F32 => MatRef::new::<f32>(&[], rows, cols, usize::MAX),
+        Elem::F16 => MatRef::new::<f16>(&[], rows, cols, usize::MAX),
+        Elem::Bf16 => MatRef::new::<bf16>(&[], rows, cols, usize::MAX),
+    }
+    .unwrap()
+}
+
+fn empty_output(elem: Elem, rows: usize, cols: usize) -> MatMut<'static> {
+    match elem {
+        Elem::F32 => MatMut::new::<f32>(&mut [], rows, cols, usize::MAX),
+        Elem::F16 => MatMut::new::<f16>(&mut [], rows, cols, usize::MAX),
+        Elem::Bf16 => MatMut::new::<bf16>(&mut [], rows, cols, usize::MAX),
+    }
+    .unwrap()
+}
+
+const NO_CHANNELS: Channels<'static> = Channels {
+    comp: &[],
+    scale: &[],
+    bias: &[],
+};
+
+#[test]
+fn epilogues_of_nothing_do_nothing() {
+    for row in table::epilogues().filter_map(Epilogue::ready) {
+        for (rows, cols) in EMPTY {
+            row.finish(
+                &[],
+                8,
+                NO_CHANNELS,
+                empty_output(row.destination, rows, cols),
+            );
+        }
+    }
+}
+
+#[test]
+fn products_of_nothing_do_nothing() {
+    for kernel in kernels() {
+        for (rows, cols) in EMPTY {
+            for elem in Elem::ALL {
+                let epilogue = ready::epilogue(kernel.isa, elem).unwrap();
+                let codes = Codes {
+                    bytes: &[],
+                    stride: usize::MAX,
+                    rows,
+                    k: 64,
+                    max: 1,
+                };
+                let panels = Panels { bytes: &[], max: 1 };
+                let y = empty_output(elem, rows, cols);
+                kernel.run_block(codes, panels, epilogue, NO_CHANNELS, &mut [], y);
+                if rows == 0 {
+                    kernel.run(codes, panels, &mut []);
+                }
+            }
         }
     }
 }
