@@ -19,6 +19,14 @@
 //!
 //! A module imports from those above it alone. Between [`view`] and [`row`] stand the argument structs of
 //! leaves, and between [`row`] and [`table`] the leaves of each architecture.
+//!
+//! # Features
+//!
+//! - `std`, on by default: instruction sets are detected at run time. Without it the crate is `no_std`, and a
+//!   set is available if the crate is compiled for CPUs that have it.
+//! - `probe`: `Ready::<MicroKernel>::probe`, with which benches measure the peak of a kernel's instructions.
+
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 pub mod isa;
 pub mod layout;

@@ -4,6 +4,15 @@
 //! of `docs/math.md`. All rounding is to nearest, ties to even, and every multiply-add marked *fma*
 //! is fused. The contract assumes the default floating-point environment (no flush-to-zero).
 
+#[cfg(not(feature = "std"))]
+#[path = "spec/math_libm.rs"]
+mod math;
+#[cfg(feature = "std")]
+#[path = "spec/math_std.rs"]
+mod math;
+
+use math::{fma, rne, rne_f64};
+
 /// Largest `K`: with 8-bit operands, `65 536 · 255 · 127 < 2^31`, so no accumulator can overflow
 /// (eq. 5).
 pub const MAX_K: usize = 65_536;
@@ -40,7 +49,7 @@ pub const fn round_small(v: f32) -> f32 {
 /// `w` is finite and `scale` positive.
 pub fn weight_code(w: f32, scale: f32, bits: u32) -> i8 {
     let q = f32::from(max_weight(bits));
-    (w / scale).round_ties_even().clamp(-q, q) as i8
+    rne(w / scale).clamp(-q, q) as i8
 }
 
 /// The multiplier of one input channel (eq. 2a): `inv = r / s_x` in f64, rounded once.
@@ -56,9 +65,9 @@ pub fn code_offset(noise: f32, activation_scale: f32, zero_point: f32) -> f32 {
 
 /// Activation code (eq. 3): `clamp(rne(fma(x, inv, t)), 0, max)`; NaN gives 0, `±∞` saturate.
 pub fn code(x: f32, inv: f32, t: f32, max: u8) -> u8 {
-    let v = x.mul_add(inv, t);
+    let v = fma(x, inv, t);
     if v > 0.0 {
-        v.min(f32::from(max)).round_ties_even() as u8
+        rne(v.min(f32::from(max))) as u8
     } else {
         0 // also NaN: every comparison with it is false
     }
@@ -164,7 +173,7 @@ pub fn correction(weights: &[i8], offsets: &[f32], max_code: u32) -> Option<Corr
     assert_eq!(weights.len(), offsets.len());
     let terms = weights.iter().zip(offsets);
     let sum: f64 = terms.map(|(&w, &t)| f64::from(w) * f64::from(t)).sum();
-    let integer = (-sum).round_ties_even();
+    let integer = rne_f64(-sum);
     let (low, high) = accumulator_range(weights, max_code);
     let fits = |v: i64| {
         let total = integer + v as f64; // exact: both are integers far below 2^53, or it fails
@@ -202,7 +211,7 @@ pub fn corrected_bias(bias: f32, output_scale: f32, remainder: f64) -> f32 {
 
 /// One output (eq. 9): `fma((acc + comp) as f32, scale, bias)`.
 pub fn output(acc: i32, comp: i32, scale: f32, bias: f32) -> f32 {
-    (acc.wrapping_add(comp) as f32).mul_add(scale, bias)
+    fma(acc.wrapping_add(comp) as f32, scale, bias)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! special values. The set of instruction sets that ran is printed and compared with what the CPU
 //! says it has, or, under an emulator, with `NOISYQUANT_EXPECT_ISAS` (space-separated names).
 
-#![cfg(unix)]
+#![cfg(all(unix, feature = "std"))]
 
 mod checks;
 mod guarded;

@@ -1,19 +1,23 @@
 //! What the CPU at hand can run, and what it says of its cache: the one place that knows.
+//!
+//! Without the feature `std` nothing is detected: a set is available if the crate is compiled for CPUs that
+//! have it (`-C target-feature` or `-C target-cpu`).
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
 #[path = "x86/mod.rs"]
 mod detect;
-#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+#[cfg(all(feature = "std", target_arch = "aarch64", target_endian = "little"))]
 #[path = "aarch64.rs"]
 mod detect;
-#[cfg(not(any(
-    target_arch = "x86_64",
-    all(target_arch = "aarch64", target_endian = "little")
+#[cfg(not(all(
+    feature = "std",
+    any(
+        target_arch = "x86_64",
+        all(target_arch = "aarch64", target_endian = "little")
+    )
 )))]
-#[path = "unknown.rs"]
+#[path = "compiled.rs"]
 mod detect;
-
-use std::sync::LazyLock;
 
 use crate::isa::Isa;
 
@@ -50,8 +54,7 @@ impl Isa {
 
 /// Bytes of this core's level-2 cache as the CPU says, or 1 MiB where it does not. Asked once.
 pub fn l2_bytes() -> usize {
-    static BYTES: LazyLock<usize> = LazyLock::new(|| detect::l2_bytes().unwrap_or(1 << 20));
-    *BYTES
+    detect::l2_bytes().unwrap_or(1 << 20)
 }
 
 #[cfg(test)]
