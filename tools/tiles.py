@@ -28,7 +28,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = "x86_64-unknown-linux-gnu"
 CPUS = ("x86-64", "sapphirerapids")
 
-TILE = re.compile(r"\b(ldtilecfg|sttilecfg|tile(release|zero|loaddt?1?|stored|movrow)|tdp\w+|tcmm\w+)\b|%tmm\d")
+TILE = re.compile(
+    r"\b(ldtilecfg|sttilecfg|tile(release|zero|loaddt?1?|stored|movrow)|tdp\w+|tcmm\w+)\b|%tmm\d"
+)
 # Functions that may touch tiles, by a part of their mangled and demangled names.
 MODULES = re.compile(r"\b(arch::amx|probe)::|4arch3amx|5probe")
 # What the kernel and its probe must show, or else this has looked elsewhere.

@@ -1,11 +1,11 @@
 //! AMX-INT8: `tdpbusd` on tile registers. Prologues and epilogues are those of AVX-512.
 //!
 //! The `_tile_*` intrinsics are not stable in Rust 1.95, so the steps are `asm!`. Each block declares the
-//! tile registers that it writes. What `asm!` has no way to declare is that a block reads what the one before
-//! left in them. That holds for three reasons. Blocks that are not `pure` stay in order. Compiled code touches
-//! no tile register: LLVM uses them for AMX intrinsics alone, of which there are none. And what is called
-//! between the blocks of a walk are the table's epilogues, which have no such block. `tools/tiles.py` looks
-//! for all of it in the compiled kernels.
+//! tile registers that it writes. What `asm!` has no way to declare is that a block reads what the one
+//! before left in them. That holds for three reasons. Blocks that are not `pure` stay in order. Compiled
+//! code touches no tile register: LLVM uses them for AMX intrinsics alone, of which there are none. And what
+//! is called between the blocks of a walk are the table's epilogues, which have no such block.
+//! `tools/tiles.py` looks for all of it in the compiled kernels.
 //!
 //! The configuration of tiles lives from `ldtilecfg` to `tilerelease` within one call of a leaf, on the
 //! calling thread. `ldtilecfg` takes 44 ns, a third of a tile at K = 384, and so it is loaded once a call.

@@ -2,8 +2,8 @@
 
 use noisyquant_kernels::isa::Isa;
 
-/// Whether the crate must find AMX: as `NOISYQUANT_EXPECT_ISAS` says under an emulator, which shows the cpuinfo
-/// of its host, or else as the Linux kernel does.
+/// Whether the crate must find AMX: as `NOISYQUANT_EXPECT_ISAS` says under an emulator, which shows the
+/// cpuinfo of its host, or else as the Linux kernel does.
 pub fn present() -> bool {
     match std::env::var("NOISYQUANT_EXPECT_ISAS") {
         Ok(names) => names.split_whitespace().any(|name| name == "amx"),
