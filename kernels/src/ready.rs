@@ -84,7 +84,7 @@ pub struct Codes<'a> {
     pub stride: usize,
     /// Number of rows.
     pub rows: usize,
-    /// Inputs of a row as padded: a multiple of [`K_ALIGN`], at most [`padded_k`]`(`[`MAX_K`]`)`.
+    /// Inputs of a row as padded: a multiple of [`K_ALIGN`], from that to [`MAX_K`].
     pub k: usize,
     /// The largest code, before the offset was taken off.
     pub max: u8,

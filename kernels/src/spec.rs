@@ -14,7 +14,7 @@ mod math;
 use math::{fma, rne, rne_f64};
 
 /// Largest `K`: with 8-bit operands, `65 536 · 255 · 127 < 2^31`, so no accumulator can overflow
-/// (eq. 5).
+/// (eq. 5). Nor does one with weights of −128, `65 536 · 255 · 128 = 2^31 − 2^23`.
 pub const MAX_K: usize = 65_536;
 
 /// Fewest bits of a quantized operand.
@@ -284,6 +284,8 @@ mod tests {
     fn the_largest_k_fits_i32() {
         let acc = accumulate(&vec![255; MAX_K], &vec![127; MAX_K]);
         assert_eq!(acc, 255 * 127 * 65_536);
+        let acc = accumulate(&vec![255; MAX_K], &vec![-128; MAX_K]);
+        assert_eq!(acc, -255 * 128 * 65_536);
     }
 
     #[test]
