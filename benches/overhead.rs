@@ -12,8 +12,10 @@ use std::hint::black_box;
 use aligned_vec::{AVec, ConstAlign};
 use common::{DEIT_S, floats, interleaved};
 use noisyquant::{Isa, Noise, QuantLinear, Scratch};
-use noisyquant_kernels::layout::codes_stride;
-use noisyquant_kernels::table::{self, Codes, MicroKernel, Ready};
+use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::ready::{Codes, Panels, Ready};
+use noisyquant_kernels::row::MicroKernel;
+use noisyquant_kernels::table;
 
 fn layer((m, k, n): (usize, usize, usize), bits: u32, isa: Isa, noise: Noise) -> QuantLinear {
     let (weight, bias, x) = (floats(1, n * k), floats(2, n), floats(3, m * k));
@@ -38,6 +40,7 @@ struct BareGemm {
     stride: usize,
     rows: usize,
     step: usize,
+    k: usize,
 }
 
 impl BareGemm {
@@ -61,6 +64,7 @@ impl BareGemm {
             stride,
             rows,
             step,
+            k: padded_k(k),
         }
     }
 
@@ -71,6 +75,12 @@ impl BareGemm {
                     bytes: &self.codes[start * self.stride..],
                     stride: self.stride,
                     rows: self.step.min(self.rows - start),
+                    k: self.k,
+                    max: 15,
+                };
+                let panel = Panels {
+                    bytes: panel,
+                    max: 6,
                 };
                 self.kernel
                     .run(codes, panel, black_box(&mut self.accumulators));

@@ -13,7 +13,9 @@ use aligned_vec::{AVec, ConstAlign};
 use common::median;
 use criterion::Throughput;
 use noisyquant_kernels::layout::codes_stride;
-use noisyquant_kernels::table::{self, Codes, MicroKernel, Ready};
+use noisyquant_kernels::ready::{Codes, Panels, Ready};
+use noisyquant_kernels::row::MicroKernel;
+use noisyquant_kernels::table;
 
 const TILES: usize = 4;
 const DEPTHS: [usize; 3] = [384, 768, 1536];
@@ -26,6 +28,7 @@ struct Operands {
     accumulators: Bytes<i32>,
     rows: usize,
     stride: usize,
+    k: usize,
 }
 
 impl Operands {
@@ -38,6 +41,7 @@ impl Operands {
             accumulators: AVec::from_iter(64, (0..rows * kernel.tile.nr).map(|_| 0)),
             rows,
             stride,
+            k,
         }
     }
 
@@ -46,8 +50,14 @@ impl Operands {
             bytes: &self.codes,
             stride: self.stride,
             rows: self.rows,
+            k: self.k,
+            max: 15,
         };
-        kernel.run(codes, &self.panel, black_box(&mut self.accumulators));
+        let panel = Panels {
+            bytes: &self.panel,
+            max: 6,
+        };
+        kernel.run(codes, panel, black_box(&mut self.accumulators));
     }
 
     fn macs(&self) -> u64 {

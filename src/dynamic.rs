@@ -3,8 +3,8 @@
 use half::{bf16, f16};
 use noisyquant_kernels::isa::Isa;
 use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::ready::{Channels, CodeForm, Codes, Panels};
 use noisyquant_kernels::spec;
-use noisyquant_kernels::table::{Channels, CodeForm, Codes};
 use noisyquant_kernels::view::{Elem, Element, MatMut, MatRef};
 
 use crate::check;
@@ -218,16 +218,15 @@ impl DynamicMatmul {
                 bytes,
                 stride,
                 rows,
+                k: padded_k(k),
+                max,
+            };
+            let weights = Panels {
+                bytes: &self.panels[..panels],
+                max: spec::max_weight(8),
             };
             let y = y.block(block.start, rows, 0, n);
-            micro.run_block(
-                codes,
-                &self.panels[..panels],
-                epilogue,
-                channels,
-                working,
-                y,
-            );
+            micro.run_block(codes, weights, epilogue, channels, working, y);
         }
         Ok(())
     }
@@ -246,10 +245,16 @@ impl DynamicMatmul {
             bytes,
             stride,
             rows: 1,
+            k: padded,
+            max: u8::MAX, // of stored bytes: ones, whatever the offset
         };
         let panels = self.panels[..panels].chunks_exact(padded * nr);
         for (panel, sums) in panels.zip(self.sums.chunks_exact_mut(nr)) {
-            micro.run(codes, panel, accumulators);
+            let weights = Panels {
+                bytes: panel,
+                max: spec::max_weight(8),
+            };
+            micro.run(codes, weights, accumulators);
             sums.copy_from_slice(accumulators);
         }
     }

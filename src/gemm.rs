@@ -3,8 +3,9 @@
 
 use std::ops::Range;
 
-use noisyquant_kernels::layout::codes_stride;
-use noisyquant_kernels::table::{Codes, MicroKernel, Ready};
+use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::ready::{Codes, Panels, Ready};
+use noisyquant_kernels::row::MicroKernel;
 use noisyquant_kernels::view::{MatMut, MatRef};
 
 use crate::linear::QuantLinear;
@@ -27,6 +28,8 @@ pub(crate) fn run(
     let stride = codes_stride(x.cols());
     let planes = if layer.second_plane().is_some() { 2 } else { 1 };
     let columns = y.cols();
+    let (max_code, max_weight) = layer.largest_operands();
+    let inputs = padded_k(x.cols());
 
     let (codes, wide, working) = split_scratch(plan, scratch);
     for block in steps(x.rows(), plan.block_rows) {
@@ -39,6 +42,8 @@ pub(crate) fn run(
                 bytes,
                 stride,
                 rows: block.len(),
+                k: inputs,
+                max: max_code,
                 shift,
             };
             let out = y.block(block.start, block.len(), 0, columns);
@@ -49,8 +54,13 @@ pub(crate) fn run(
             bytes,
             stride,
             rows: block.len(),
+            k: inputs,
+            max: max_code,
         };
-        let weights = layer.weights().panels(panels.clone());
+        let weights = Panels {
+            bytes: layer.weights().panels(panels.clone()),
+            max: max_weight,
+        };
         let channels = layer.channels(panels.start * nr);
         let out = y.block(block.start, block.len(), 0, columns);
         micro.run_block(codes, weights, epilogue, channels, working, out);
@@ -63,6 +73,8 @@ struct Planes<'a> {
     bytes: &'a [u8],
     stride: usize,
     rows: usize,
+    k: usize,
+    max: u8,
     shift: u32,
 }
 
@@ -82,7 +94,10 @@ fn two_planes(
     let (fine_sums, rest) = working.split_at_mut(plan.accumulators());
     let coarse_sums = &mut rest[..plan.accumulators()];
     for panel in panels.clone() {
-        let weights = layer.weights().panels(panel..panel + 1);
+        let weights = Panels {
+            bytes: layer.weights().panels(panel..panel + 1),
+            max: layer.largest_operands().1,
+        };
         let column = (panel - panels.start) * nr;
         let columns = nr.min(y.cols() - column);
         for step in steps(planes.rows, plan.step_rows) {
@@ -90,6 +105,8 @@ fn two_planes(
                 bytes: &planes.bytes[first_row * planes.stride..],
                 stride: planes.stride,
                 rows: step.len(),
+                k: planes.k,
+                max: planes.max,
             };
             micro.run(codes(step.start), weights, fine_sums);
             micro.run(codes(planes.rows + step.start), weights, coarse_sums);

@@ -1,7 +1,9 @@
 //! Choice of instruction set and kernels for a layer.
 
 use noisyquant_kernels::isa::Isa;
-use noisyquant_kernels::table::{self, Epilogue, MicroKernel, Prologue, Ready};
+use noisyquant_kernels::ready::{self, Ready};
+use noisyquant_kernels::row::{Epilogue, MicroKernel, Prologue};
+use noisyquant_kernels::table;
 use noisyquant_kernels::view::Elem;
 
 use crate::error::Error;
@@ -28,8 +30,8 @@ impl Kernels {
         let micro = exact
             .min_by_key(|row| (row.max_product, usize::MAX - row.tile.mr * row.tile.nr))
             .ok_or_else(unavailable)?;
-        let prologue = |elem| table::prologue(isa, elem).ok_or_else(unavailable);
-        let epilogue = |elem| table::epilogue(isa, elem).ok_or_else(unavailable);
+        let prologue = |elem| ready::prologue(isa, elem).ok_or_else(unavailable);
+        let epilogue = |elem| ready::epilogue(isa, elem).ok_or_else(unavailable);
         let [a, b, c] = Elem::ALL;
         Ok(Kernels {
             micro,

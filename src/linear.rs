@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::ready::{Channels, CodeForm, Ready};
+use noisyquant_kernels::row::Prologue;
 use noisyquant_kernels::spec;
-use noisyquant_kernels::table::{Channels, CodeForm, Prologue, Ready};
 use noisyquant_kernels::view::{Element, MatMut, MatRef};
 
 use crate::builder::Builder;
@@ -12,6 +13,7 @@ use crate::check;
 use crate::error::Error;
 use crate::kernels::Kernels;
 use crate::parallel;
+use crate::parts::Parts;
 use crate::plan::Plan;
 use crate::quantizer::Affine;
 use crate::scratch::Scratch;
@@ -296,6 +298,11 @@ impl QuantLinear {
                 *fine = fine.wrapping_add(*coarse << twin.shift);
             }
         }
+    }
+
+    /// Largest activation code and weight code that the micro-kernel meets.
+    pub(crate) fn largest_operands(&self) -> (u8, i8) {
+        Parts::largest_operands(self.weight_bits, &self.affine)
     }
 
     /// Output constants of the panel that starts at output channel `first`.

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use noisyquant_kernels::isa::{self, Isa};
+use noisyquant_kernels::cpu;
+use noisyquant_kernels::isa::Isa;
 use noisyquant_kernels::layout::codes_stride;
-use noisyquant_kernels::table::{MicroKernel, Ready};
+use noisyquant_kernels::ready::Ready;
+use noisyquant_kernels::row::MicroKernel;
 
 /// Blocks are at least this high where weights stay in L2.
 const LOW_BLOCK: usize = 24;
@@ -62,7 +64,7 @@ impl Plan {
     ) -> Plan {
         let (mr, nr) = (kernel.tile.mr, kernel.tile.nr);
         let code_bytes = kernel.code_bytes();
-        let l2 = isa::l2_bytes();
+        let l2 = cpu::l2_bytes();
         // A block meets every panel. Weights that stay in L2 beside inputs and outputs are read
         // again for each block at little cost: then blocks are low, their codes stay in L1, and
         // outputs are written along rows. Other weights come from L3 or memory, and a kernel that
@@ -235,8 +237,8 @@ mod tests {
         for_each_plan(|kernel, (m, k, n), _, plan| {
             let codes = plan.block_rows * codes_stride(k) * kernel.code_bytes();
             let one_tile = plan.block_rows <= kernel.tile.mr;
-            assert!(one_tile || codes <= isa::l2_bytes() / 2, "{plan}");
-            if n * k <= isa::l2_bytes() / 3 && kernel.wide_panel(k) == 0 {
+            assert!(one_tile || codes <= cpu::l2_bytes() / 2, "{plan}");
+            if n * k <= cpu::l2_bytes() / 3 && kernel.wide_panel(k) == 0 {
                 assert!(plan.block_rows < LOW_BLOCK + kernel.tile.mr, "{plan}");
             } else {
                 // Read as few times as L2 allows: higher blocks by a tile would not fit.
@@ -245,7 +247,7 @@ mod tests {
                     m.div_ceil((blocks - 1).max(1)) * codes_stride(k) * kernel.code_bytes();
                 let with_panel = higher + 2 * kernel.wide_panel(k);
                 assert!(
-                    blocks == 1 || with_panel > isa::l2_bytes() / 2 || one_tile,
+                    blocks == 1 || with_panel > cpu::l2_bytes() / 2 || one_tile,
                     "{plan}"
                 );
             }

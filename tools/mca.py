@@ -110,7 +110,7 @@ X86_KERNELS = [
         spread("{{vex}} vpdpbusd %ymm12, %ymm13, %ymm{i}", 12), 12 * 32, ("alderlake",),
     ),
     Kernel(
-        "avx512vnni_u8s8_12x32x4", "avx512vnni::tile", r"vpdpbusd", 64,
+        "avx512vnni_u8s8_12x32x4", "zmm::tile::tile", r"vpdpbusd", 64,
         spread("vpdpbusd %zmm30, %zmm31, %zmm{i}", 24), 24 * 64, ("sapphirerapids",),
     ),
 ]

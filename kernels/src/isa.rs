@@ -1,9 +1,7 @@
-//! Instruction sets: their names, their order, and which of them this CPU can run.
+//! Instruction sets: their names and their order. Which of them the CPU at hand can run is
+//! [`cpu`](crate::cpu)'s affair.
 
 use core::fmt;
-use std::sync::LazyLock;
-
-use crate::arch;
 
 /// An instruction set that kernels are written for.
 ///
@@ -73,28 +71,6 @@ impl Isa {
             other => other,
         }
     }
-
-    /// Whether this CPU and operating system can run the set. Detected once, then remembered.
-    pub fn is_available(self) -> bool {
-        self == Isa::Scalar || arch::detect(self)
-    }
-
-    /// Whether the CPU has the set, but the operating system refused this process its use (AMX needs
-    /// permission).
-    pub fn is_refused(self) -> bool {
-        arch::refused(self)
-    }
-
-    /// The sets that this CPU can run, slowest first; [`Isa::Scalar`] is always one of them.
-    pub fn available() -> impl DoubleEndedIterator<Item = Isa> {
-        Isa::ALL.into_iter().filter(|isa| isa.is_available())
-    }
-}
-
-/// Bytes of this core's level-2 cache as the CPU says, or 1 MiB where it does not. Asked once.
-pub fn l2_bytes() -> usize {
-    static BYTES: LazyLock<usize> = LazyLock::new(|| arch::l2_bytes().unwrap_or(1 << 20));
-    *BYTES
 }
 
 impl fmt::Display for Isa {
@@ -113,17 +89,5 @@ mod tests {
             assert_eq!(Isa::from_name(isa.name()), Some(isa));
         }
         assert_eq!(Isa::from_name("sse9"), None);
-    }
-
-    #[test]
-    fn the_size_of_l2_is_plausible() {
-        assert!((1 << 16..1 << 30).contains(&l2_bytes()), "{}", l2_bytes());
-    }
-
-    #[test]
-    fn a_set_is_available_only_with_its_base() {
-        for isa in Isa::available() {
-            assert!(isa.base().is_available(), "{isa} without {}", isa.base());
-        }
     }
 }

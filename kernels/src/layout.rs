@@ -51,6 +51,11 @@ pub struct PanelLayout {
 }
 
 impl Tile {
+    /// A tile of `mr` rows and `nr` output channels, which takes `kr` inputs at a time.
+    pub const fn new(mr: usize, nr: usize, kr: usize) -> Tile {
+        Tile { mr, nr, kr }
+    }
+
     /// The packed layout that the tile reads.
     pub const fn panel(self) -> PanelLayout {
         PanelLayout {

@@ -1,21 +1,20 @@
 //! What leaves are given, and the block leaf that most rows share.
 //!
-//! A leaf trusts its arguments; the checked calls of [`crate::table`] make them, and vouch for what
-//! the fields say.
+//! A leaf trusts its arguments. The checked calls make them, and vouch for what the fields say.
 
-use crate::table::MicroKernel;
+use crate::layout::Tile;
 use crate::view::Elem;
 
 /// What a micro-kernel leaf is given. The checked call vouches for it.
 #[derive(Debug)]
 pub(crate) struct MicroArgs {
-    /// `m` rows of `k` codes, each [`MicroKernel::code_bytes`] wide.
+    /// `m` rows of `k` codes, each as wide as the row's `code_bytes` says.
     pub(crate) a: *const u8,
     /// Bytes from one row of codes to the next.
     pub(crate) a_stride: usize,
     /// One packed panel of `k` inputs, aligned to 64 bytes.
     pub(crate) b: *const i8,
-    /// Inputs: a multiple of [`crate::layout::K_ALIGN`].
+    /// Inputs: a multiple of [`K_ALIGN`](crate::layout::K_ALIGN), at least that.
     pub(crate) k: usize,
     /// Rows; at least 1.
     pub(crate) m: usize,
@@ -32,7 +31,10 @@ pub(crate) struct BlockArgs {
     pub(crate) panels: usize,
     /// Rows that fit `first.c`; at least 1.
     pub(crate) step: usize,
-    /// Working memory for [`MicroKernel::wide_panel`] weights, aligned to 64 bytes.
+    /// The row's tile and micro-kernel, for a block leaf that is made of them.
+    pub(crate) tile: Tile,
+    pub(crate) micro: unsafe fn(&MicroArgs),
+    /// Working memory for the row's `wide_panel` weights, aligned to 64 bytes.
     #[allow(dead_code, reason = "not every architecture has a kernel that widens")]
     pub(crate) wide_panel: *mut i16,
     /// The epilogue, for a block leaf that has accumulators in memory; and its operands for the first row
@@ -51,13 +53,8 @@ impl BlockArgs {
     ///
     /// The rows and the panel exist.
     #[inline]
-    pub(crate) unsafe fn output(
-        &self,
-        nr: usize,
-        panel: usize,
-        row: usize,
-        m: usize,
-    ) -> FinishArgs {
+    pub(crate) unsafe fn output(&self, panel: usize, row: usize, m: usize) -> FinishArgs {
+        let nr = self.tile.nr;
         let (all, column) = (&self.output, panel * nr);
         // SAFETY: the caller promises that the tile lies within the operands.
         unsafe {
@@ -83,21 +80,21 @@ impl BlockArgs {
 ///
 /// # Safety
 ///
-/// The CPU has what `kernel` and the epilogue need; `args` keeps the promises of [`BlockArgs`].
-pub(crate) unsafe fn block_by_steps(kernel: &MicroKernel, args: &BlockArgs) {
-    let (nr, first) = (kernel.tile.nr, &args.first);
+/// The CPU has what the row and the epilogue need; `args` keeps the promises of [`BlockArgs`].
+pub(crate) unsafe fn block_by_steps(args: &BlockArgs) {
+    let first = &args.first;
     for panel in 0..args.panels {
         for row in (0..first.m).step_by(args.step) {
             let m = args.step.min(first.m - row);
             // SAFETY: panel and rows exist; `c` has room for `step` rows.
             unsafe {
-                (kernel.micro)(&MicroArgs {
+                (args.micro)(&MicroArgs {
                     a: first.a.add(row * first.a_stride),
-                    b: first.b.add(panel * nr * first.k),
+                    b: first.b.add(panel * args.tile.nr * first.k),
                     m,
                     ..*first
                 });
-                (args.finish)(&args.output(nr, panel, row, m));
+                (args.finish)(&args.output(panel, row, m));
             }
         }
     }

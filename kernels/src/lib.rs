@@ -1,18 +1,91 @@
 //! The leaves of `noisyquant`: hand-written integer SIMD kernels, the table that lists them, and the
 //! scalar specification that they all equal bit for bit.
 //!
-//! This package allocates nothing, starts no threads, reads no environment and defines no error
-//! types. It is the only place of the project that contains `unsafe`, in two shapes: the *leaf*, an
-//! `unsafe fn` written for one instruction set, and the *checked call* in [`table`], which asserts
-//! lengths, holds a proof that the CPU has the instructions, and then calls the leaf.
+//! This package allocates nothing, starts no threads and reads no environment. It is the only place of
+//! the project that contains `unsafe`, in two shapes: the *leaf*, an `unsafe fn` written for one
+//! instruction set, and the *checked call* in [`ready`], which asserts lengths, holds a proof that the
+//! CPU has the instructions, and then calls the leaf.
 //!
 //! | module | what is in it |
 //! | --- | --- |
-//! | [`spec`] | the numerics contract as plain scalar Rust: the definition, not a fallback |
+//! | [`isa`] | names of instruction sets |
 //! | [`layout`] | geometry of codes and packed weights |
-//! | [`isa`] | names and detection of instruction sets |
+//! | [`spec`] | the numerics contract as plain scalar Rust: the definition, not a fallback |
 //! | [`view`] | strided matrix views over f32, f16 and bf16 |
-//! | [`table`] | one row per kernel; the only way to reach one |
+//! | [`row`] | what the table says of a kernel |
+//! | [`table`] | one row per kernel |
+//! | [`cpu`] | which instruction sets the CPU at hand has, and the size of its cache |
+//! | [`ready`] | rows that the CPU at hand can run: the only way to call a kernel |
+//!
+//! A module imports from those above it alone. Between [`view`] and [`row`] stand the argument structs of
+//! leaves, and between [`row`] and [`table`] the leaves of each architecture.
+//!
+//! # Example
+//!
+//! The sums of one row of codes with a panel of weights, on the best kernel of this CPU:
+//!
+//! ```
+//! use noisyquant_kernels::layout::padded_k;
+//! use noisyquant_kernels::ready::{Codes, Panels};
+//! use noisyquant_kernels::row::MicroKernel;
+//! use noisyquant_kernels::table;
+//!
+//! #[repr(align(64))]
+//! struct Aligned<T>(T);
+//!
+//! // Three output channels of five inputs. The most channels that a panel of the table holds are 32.
+//! let weights: [i8; 15] = [1, -2, 3, -4, 5, 0, 0, 7, 0, 0, -127, 127, 1, 1, 1];
+//! let (n, k) = (3, 5);
+//! let mut panel = Aligned([0i8; 32 * 64]);
+//! let mut sums = Aligned([0i32; 32]);
+//!
+//! let fits = |row: &&MicroKernel| row.is_exact_for(255, 127) && row.tile.nr >= n && row.code_bytes() == 1;
+//! let kernel = (table::micro_kernels().filter(fits).filter_map(MicroKernel::ready).last())
+//!     .expect("a scalar row, at least");
+//! let layout = kernel.tile.panel();
+//! let panel = &mut panel.0[..layout.panel_bytes(k)];
+//! layout.pack(&weights, k, n, k, panel);
+//!
+//! let mut codes = [0u8; 64];
+//! for (stored, code) in codes.iter_mut().zip([10, 20, 30, 40, 255]) {
+//!     *stored = u8::wrapping_sub(code, kernel.code_offset);
+//! }
+//! let codes = Codes {
+//!     bytes: &codes,
+//!     stride: 64,
+//!     rows: 1,
+//!     k: padded_k(k),
+//!     max: 255,
+//! };
+//! let panels = Panels {
+//!     bytes: panel,
+//!     max: 127,
+//! };
+//! kernel.run(codes, panels, &mut sums.0);
+//!
+//! // Where codes are stored less an offset, so are the sums.
+//! let channel = |n: usize| weights[n * k..].iter().take(k).map(|w| i32::from(*w)).sum::<i32>();
+//! let sum = |n: usize| sums.0[n] + i32::from(kernel.code_offset) * channel(n);
+//! assert_eq!([sum(0), sum(1), sum(2)], [1175, 210, 1595]);
+//! ```
+//!
+//! # Features
+//!
+//! - `std`, on by default: instruction sets are detected at run time. Without it the crate is `no_std`, and a
+//!   set is available if the crate is compiled for CPUs that have it.
+//! - `probe`: `Ready::<MicroKernel>::probe`, with which benches measure the peak of a kernel's instructions.
+
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
+
+pub mod isa;
+pub mod layout;
+pub mod spec;
+pub mod view;
+
+mod leaf;
+pub mod row;
+
+mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 #[path = "x86/mod.rs"]
@@ -27,10 +100,8 @@ mod arch;
 #[path = "portable.rs"]
 mod arch;
 
-pub mod isa;
-pub mod layout;
-mod leaf;
-mod scalar;
-pub mod spec;
+pub mod cpu;
+#[cfg(feature = "probe")]
+mod probe;
+pub mod ready;
 pub mod table;
-pub mod view;

@@ -8,10 +8,9 @@ use half::{bf16, f16};
 
 use crate::isa::Isa;
 use crate::layout::{Tile, padded_k};
-use crate::leaf::block_by_steps;
 use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs};
+use crate::row::{Epilogue, MicroKernel, Prologue};
 use crate::spec;
-use crate::table::{Epilogue, MicroKernel, Prologue};
 use crate::view::{Elem, Element};
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
@@ -19,36 +18,16 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         // No tile dimension is a power of two on purpose: drivers that assume one fail on it.
         name: "scalar_u8s8_3x5x1",
         isa: Isa::Scalar,
-        tile: Tile {
-            mr: 3,
-            nr: 5,
-            kr: 1,
-        },
-        widen: None,
-        max_product: u32::MAX,
-        max_code: u8::MAX,
-        max_weight: i8::MAX,
-        code_offset: 0,
+        tile: Tile::new(3, 5, 1),
         micro: micro::<3, 5, 1>,
-        block: block_by_steps,
-        probe,
+        ..MicroKernel::DEFAULT
     },
     MicroKernel {
         name: "scalar_u8s8_4x8x4",
         isa: Isa::Scalar,
-        tile: Tile {
-            mr: 4,
-            nr: 8,
-            kr: 4,
-        },
-        widen: None,
-        max_product: u32::MAX,
-        max_code: u8::MAX,
-        max_weight: i8::MAX,
-        code_offset: 0,
+        tile: Tile::new(4, 8, 4),
         micro: micro::<4, 8, 4>,
-        block: block_by_steps,
-        probe,
+        ..MicroKernel::DEFAULT
     },
 ];
 
@@ -178,20 +157,4 @@ unsafe fn finish<T: Element>(args: &FinishArgs) {
             *y = T::from_f32(spec::output(*acc, comp[n], scale[n], bias[n]));
         }
     }
-}
-
-/// The scalar rows have no instruction whose peak is worth knowing; theirs is a plain multiply-add.
-///
-/// # Safety
-///
-/// None is needed; the signature is that of the table.
-unsafe fn probe(steps: u64) -> u64 {
-    let mut acc = [0u32; 8];
-    for step in 0..steps {
-        for (lane, acc) in acc.iter_mut().enumerate() {
-            *acc = acc.wrapping_add(core::hint::black_box(step as u32).wrapping_mul(lane as u32));
-        }
-    }
-    core::hint::black_box(acc);
-    steps * 8
 }

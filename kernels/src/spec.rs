@@ -4,8 +4,17 @@
 //! of `docs/math.md`. All rounding is to nearest, ties to even, and every multiply-add marked *fma*
 //! is fused. The contract assumes the default floating-point environment (no flush-to-zero).
 
+#[cfg(not(feature = "std"))]
+#[path = "spec/math_libm.rs"]
+mod math;
+#[cfg(feature = "std")]
+#[path = "spec/math_std.rs"]
+mod math;
+
+use math::{fma, rne, rne_f64};
+
 /// Largest `K`: with 8-bit operands, `65 536 · 255 · 127 < 2^31`, so no accumulator can overflow
-/// (eq. 5).
+/// (eq. 5). Nor does one with weights of −128, `65 536 · 255 · 128 = 2^31 − 2^23`.
 pub const MAX_K: usize = 65_536;
 
 /// Fewest bits of a quantized operand.
@@ -24,12 +33,23 @@ pub const fn max_weight(bits: u32) -> i8 {
     (((1u32 << (bits - 1)) - 1) & 0x7f) as i8
 }
 
+/// `v` rounded to the nearest integer, ties to even, by two additions that a compiler can vectorise:
+/// `(v + 1.5 · 2^23) − 1.5 · 2^23`. The first sum is at least 2^23, where f32 has integers alone.
+///
+/// The same as `round_ties_even` while `|v| ≤ 2^22`, but for the sign of zero, which is always `+`.
+/// Larger numbers and NaN give no integer to rely on.
+#[inline]
+pub const fn round_small(v: f32) -> f32 {
+    const SHIFT: f32 = 12_582_912.0;
+    (v + SHIFT) - SHIFT
+}
+
 /// Weight code (eq. 1): `clamp(rne(w / scale), −q, q)` with `q =` [`max_weight`]`(bits)`.
 ///
 /// `w` is finite and `scale` positive.
 pub fn weight_code(w: f32, scale: f32, bits: u32) -> i8 {
     let q = f32::from(max_weight(bits));
-    (w / scale).round_ties_even().clamp(-q, q) as i8
+    rne(w / scale).clamp(-q, q) as i8
 }
 
 /// The multiplier of one input channel (eq. 2a): `inv = r / s_x` in f64, rounded once.
@@ -45,9 +65,9 @@ pub fn code_offset(noise: f32, activation_scale: f32, zero_point: f32) -> f32 {
 
 /// Activation code (eq. 3): `clamp(rne(fma(x, inv, t)), 0, max)`; NaN gives 0, `±∞` saturate.
 pub fn code(x: f32, inv: f32, t: f32, max: u8) -> u8 {
-    let v = x.mul_add(inv, t);
+    let v = fma(x, inv, t);
     if v > 0.0 {
-        v.min(f32::from(max)).round_ties_even() as u8
+        rne(v.min(f32::from(max))) as u8
     } else {
         0 // also NaN: every comparison with it is false
     }
@@ -153,7 +173,7 @@ pub fn correction(weights: &[i8], offsets: &[f32], max_code: u32) -> Option<Corr
     assert_eq!(weights.len(), offsets.len());
     let terms = weights.iter().zip(offsets);
     let sum: f64 = terms.map(|(&w, &t)| f64::from(w) * f64::from(t)).sum();
-    let integer = (-sum).round_ties_even();
+    let integer = rne_f64(-sum);
     let (low, high) = accumulator_range(weights, max_code);
     let fits = |v: i64| {
         let total = integer + v as f64; // exact: both are integers far below 2^53, or it fails
@@ -191,7 +211,7 @@ pub fn corrected_bias(bias: f32, output_scale: f32, remainder: f64) -> f32 {
 
 /// One output (eq. 9): `fma((acc + comp) as f32, scale, bias)`.
 pub fn output(acc: i32, comp: i32, scale: f32, bias: f32) -> f32 {
-    (acc.wrapping_add(comp) as f32).mul_add(scale, bias)
+    fma(acc.wrapping_add(comp) as f32, scale, bias)
 }
 
 #[cfg(test)]
@@ -207,6 +227,21 @@ mod tests {
         assert_eq!(code(1.5, 1.0, 0.0, 63), 2, "ties go to even");
         assert_eq!(code(62.5, 1.0, 0.0, 63), 62);
         assert_eq!(code(63.4, 1.0, 0.0, 63), 63);
+    }
+
+    #[test]
+    fn small_numbers_round_as_the_definition_says() {
+        let end = (1u32 << 22) as f32;
+        let halves = (-4100..4100).map(|i| i as f32 * 0.5);
+        let near_the_end = (0..4000).map(|i| f32::from_bits(end.to_bits() - i));
+        let everywhere = (0..=end.to_bits()).step_by(9973).map(f32::from_bits);
+        for v in halves.chain(near_the_end).chain(everywhere) {
+            for v in [v, -v] {
+                let rounded = round_small(v);
+                assert_eq!(rounded, v.round_ties_even(), "{v:e}");
+                assert!(rounded != 0.0 || rounded.is_sign_positive(), "{v:e}");
+            }
+        }
     }
 
     #[test]
@@ -249,6 +284,8 @@ mod tests {
     fn the_largest_k_fits_i32() {
         let acc = accumulate(&vec![255; MAX_K], &vec![127; MAX_K]);
         assert_eq!(acc, 255 * 127 * 65_536);
+        let acc = accumulate(&vec![255; MAX_K], &vec![-128; MAX_K]);
+        assert_eq!(acc, -255 * 128 * 65_536);
     }
 
     #[test]

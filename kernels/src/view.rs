@@ -2,7 +2,7 @@
 //!
 //! The element type is a value here and not a type parameter: kernels are chosen by it at run time.
 
-use core::{marker::PhantomData, slice};
+use core::{error, fmt, marker::PhantomData, slice};
 
 use half::{bf16, f16};
 
@@ -36,6 +36,12 @@ impl Elem {
             Elem::F16 => "f16",
             Elem::Bf16 => "bf16",
         }
+    }
+
+    /// Where the element of that number is. A part of a view that has no elements may be past the end, and
+    /// of a view without elements, at any number; hence pointers that wrap.
+    const fn bytes(self, elements: usize) -> usize {
+        elements.wrapping_mul(self.size())
     }
 }
 
@@ -88,18 +94,74 @@ impl Element for bf16 {
     }
 }
 
+/// Why memory is no view of a matrix: the elements do not hold the rows, or the rows overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ViewError {
+    /// Rows asked for.
+    pub rows: usize,
+    /// Columns asked for.
+    pub cols: usize,
+    /// Elements from one row to the next that were asked for.
+    pub stride: usize,
+    /// Elements given.
+    pub len: usize,
+}
+
+impl fmt::Display for ViewError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ViewError {
+            rows,
+            cols,
+            stride,
+            len,
+        } = *self;
+        if rows > 1 && stride < cols {
+            return write!(
+                f,
+                "expected a stride of at least {cols} columns, got {stride}"
+            );
+        }
+        write!(f, "expected ")?;
+        match span(rows, cols, stride) {
+            Some(needed) => write!(f, "{needed} elements")?,
+            None => write!(f, "more elements than memory has")?,
+        }
+        write!(
+            f,
+            " for {rows} rows of {cols} that begin {stride} apart, got {len}"
+        )
+    }
+}
+
+impl error::Error for ViewError {}
+
 /// Elements that a `rows × cols` view of a row stride spans; `None` if that overflows or if rows
 /// overlap (`stride < cols`).
 const fn span(rows: usize, cols: usize, stride: usize) -> Option<usize> {
     if rows == 0 || cols == 0 {
         return Some(0);
     }
-    if stride < cols {
+    if rows > 1 && stride < cols {
         return None;
     }
     match (rows - 1).checked_mul(stride) {
         Some(start) => start.checked_add(cols),
         None => None,
+    }
+}
+
+/// Checks that `len` elements hold the view, and returns its stride.
+fn checked(rows: usize, cols: usize, stride: usize, len: usize) -> Result<usize, ViewError> {
+    match span(rows, cols, stride) {
+        // A stride has no meaning without two rows of elements, and must not overflow.
+        Some(needed) if needed <= len => Ok(if rows > 1 && cols > 0 { stride } else { cols }),
+        _ => Err(ViewError {
+            rows,
+            cols,
+            stride,
+            len,
+        }),
     }
 }
 
@@ -120,16 +182,24 @@ unsafe impl Send for MatRef<'_> {}
 unsafe impl Sync for MatRef<'_> {}
 
 impl<'a> MatRef<'a> {
-    /// A view of `data`, or `None` if it does not fit: `data` must hold
-    /// `(rows − 1) · stride + cols` elements, and `stride` be at least `cols`.
-    pub fn new<T: Element>(data: &'a [T], rows: usize, cols: usize, stride: usize) -> Option<Self> {
-        (data.len() >= span(rows, cols, stride)?).then_some(MatRef {
+    /// A view of `data` as `rows` rows of `cols` elements that begin `stride` elements apart.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewError`] if `data` does not hold `(rows − 1) · stride + cols` elements, or if there are two
+    /// rows or more and `stride` is less than `cols`. A view without rows or columns needs no elements.
+    pub fn new<T: Element>(
+        data: &'a [T],
+        rows: usize,
+        cols: usize,
+        stride: usize,
+    ) -> Result<Self, ViewError> {
+        Ok(MatRef {
             ptr: data.as_ptr().cast(),
             elem: T::ELEM,
             rows,
             cols,
-            // The stride of fewer than two rows has no meaning and must not overflow.
-            stride: if rows > 1 { stride } else { cols },
+            stride: checked(rows, cols, stride, data.len())?,
             data: PhantomData,
         })
     }
@@ -144,7 +214,7 @@ impl<'a> MatRef<'a> {
         self.cols
     }
 
-    /// Elements from one row to the next; the number of columns where there are fewer than two rows.
+    /// Elements from one row to the next; the number of columns where there are no two rows of elements.
     pub fn stride(&self) -> usize {
         self.stride
     }
@@ -162,8 +232,7 @@ impl<'a> MatRef<'a> {
     pub fn rows_range(&self, from: usize, to: usize) -> MatRef<'a> {
         assert!(from <= to && to <= self.rows, "rows out of range");
         MatRef {
-            // `wrapping`: an empty range may start past the end.
-            ptr: self.ptr.wrapping_add(from * self.stride * self.elem.size()),
+            ptr: self.ptr.wrapping_add(self.elem.bytes(from * self.stride)),
             rows: to - from,
             ..*self
         }
@@ -204,21 +273,23 @@ pub struct MatMut<'a> {
 unsafe impl Send for MatMut<'_> {}
 
 impl<'a> MatMut<'a> {
-    /// A view of `data`, or `None` if it does not fit: `data` must hold
-    /// `(rows − 1) · stride + cols` elements, and `stride` be at least `cols`.
+    /// A view of `data` as `rows` rows of `cols` elements that begin `stride` elements apart.
+    ///
+    /// # Errors
+    ///
+    /// As [`MatRef::new`].
     pub fn new<T: Element>(
         data: &'a mut [T],
         rows: usize,
         cols: usize,
         stride: usize,
-    ) -> Option<Self> {
-        (data.len() >= span(rows, cols, stride)?).then_some(MatMut {
+    ) -> Result<Self, ViewError> {
+        Ok(MatMut {
+            stride: checked(rows, cols, stride, data.len())?,
             ptr: data.as_mut_ptr().cast(),
             elem: T::ELEM,
             rows,
             cols,
-            // The stride of fewer than two rows has no meaning and must not overflow.
-            stride: if rows > 1 { stride } else { cols },
             data: PhantomData,
         })
     }
@@ -233,7 +304,7 @@ impl<'a> MatMut<'a> {
         self.cols
     }
 
-    /// Elements from one row to the next; the number of columns where there are fewer than two rows.
+    /// Elements from one row to the next; the number of columns where there are no two rows of elements.
     pub fn stride(&self) -> usize {
         self.stride
     }
@@ -258,10 +329,9 @@ impl<'a> MatMut<'a> {
             "columns out of range"
         );
         MatMut {
-            // `wrapping`: an empty block may start past the end.
             ptr: self
                 .ptr
-                .wrapping_add((row * self.stride + col) * self.elem.size()),
+                .wrapping_add(self.elem.bytes(row * self.stride + col)),
             rows,
             cols,
             ..*self
@@ -276,7 +346,7 @@ impl<'a> MatMut<'a> {
     pub fn split_rows(self, row: usize) -> (MatMut<'a>, MatMut<'a>) {
         assert!(row <= self.rows, "rows out of range");
         let below = MatMut {
-            ptr: self.ptr.wrapping_add(row * self.stride * self.elem.size()),
+            ptr: self.ptr.wrapping_add(self.elem.bytes(row * self.stride)),
             rows: self.rows - row,
             ..self
         };
@@ -292,7 +362,7 @@ impl<'a> MatMut<'a> {
     pub fn split_cols(self, col: usize) -> (MatMut<'a>, MatMut<'a>) {
         assert!(col <= self.cols, "columns out of range");
         let right = MatMut {
-            ptr: self.ptr.wrapping_add(col * self.elem.size()),
+            ptr: self.ptr.wrapping_add(self.elem.bytes(col)),
             cols: self.cols - col,
             ..self
         };
@@ -311,12 +381,27 @@ mod tests {
     #[test]
     fn views_check_their_bounds() {
         let data = [0f32; 10];
-        assert!(MatRef::new(&data, 2, 5, 5).is_some());
-        assert!(MatRef::new(&data, 2, 4, 6).is_some());
-        assert!(MatRef::new(&data, 2, 5, 6).is_none());
-        assert!(MatRef::new(&data, 2, 5, 4).is_none(), "rows overlap");
-        assert!(MatRef::new(&data, usize::MAX, 2, usize::MAX).is_none());
-        assert!(MatRef::new::<f32>(&[], 0, 7, 0).is_some());
+        assert!(MatRef::new(&data, 2, 5, 5).is_ok());
+        assert!(MatRef::new(&data, 2, 4, 6).is_ok());
+        assert!(MatRef::new(&data, 2, 5, 6).is_err());
+        assert!(MatRef::new(&data, 2, 5, 4).is_err(), "rows overlap");
+        assert!(MatRef::new(&data, usize::MAX, 2, usize::MAX).is_err());
+        assert!(MatRef::new::<f32>(&[], 0, 7, 0).is_ok());
+        assert!(MatRef::new(&data, 1, 11, 11).is_err());
+    }
+
+    #[test]
+    fn errors_say_what_was_expected_and_given() {
+        let said = |rows, cols, stride| {
+            let error = MatRef::new(&[0f32; 10], rows, cols, stride).unwrap_err();
+            assert_eq!((error.rows, error.cols, error.len), (rows, cols, 10));
+            error.to_string()
+        };
+        let short = "expected 11 elements for 2 rows of 5 that begin 6 apart, got 10";
+        assert_eq!(said(2, 5, 6), short);
+        let overlap = "expected a stride of at least 5 columns, got 4";
+        assert_eq!(said(2, 5, 4), overlap);
+        assert!(said(usize::MAX, 2, usize::MAX).starts_with("expected more elements than memory"));
     }
 
     #[test]
@@ -340,6 +425,30 @@ mod tests {
         let mut view = MatMut::new(&mut data, 1, 4, usize::MAX).unwrap();
         assert_eq!(view.block(1, 0, 4, 0).rows(), 0);
         assert_eq!(view.split_rows(1).1.rows(), 0);
+    }
+
+    #[test]
+    fn views_without_elements_may_have_any_shape_and_stride() {
+        const MANY: usize = usize::MAX;
+        for (rows, cols, stride) in [(MANY, 0, MANY), (MANY, 0, 5), (0, MANY, MANY), (0, MANY, 1)] {
+            let view = MatRef::new::<f32>(&[], rows, cols, stride).unwrap();
+            assert_eq!((view.rows(), view.cols()), (rows, cols));
+            assert_eq!(view.rows_range(rows, rows).rows(), 0);
+            assert_eq!(view.rows_range(rows / 2, rows).rows(), rows - rows / 2);
+            assert!(rows == 0 || view.row::<f32>(rows - 1).is_empty());
+            let whole = || MatMut::new::<f32>(&mut [], rows, cols, stride).unwrap();
+            let mut view = whole();
+            assert_eq!(view.block(rows, 0, cols, 0).rows(), 0);
+            assert_eq!(view.block(rows / 2, 0, cols / 2, 0).cols(), 0);
+            assert_eq!(whole().split_rows(rows).1.rows(), 0);
+            assert_eq!(whole().split_cols(cols).1.cols(), 0);
+            let (left, right) = whole().split_cols(cols / 2);
+            assert_eq!(left.cols() + right.cols(), cols);
+        }
+        // Of a view with elements, too, a block without any may be anywhere.
+        let mut data = [0f32; 12];
+        let mut view = MatMut::new(&mut data, 3, 4, 4).unwrap();
+        assert_eq!(view.block(3, 0, 4, 0).cols(), 0);
     }
 
     #[test]

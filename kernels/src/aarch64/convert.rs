@@ -10,7 +10,7 @@ use crate::leaf::{FinishArgs, QuantizeArgs};
 const COLUMNS: usize = 8;
 
 /// Eight elements of a matrix.
-trait Format {
+pub(super) trait Format {
     /// One element.
     type Elem: Copy + Default;
 
@@ -29,9 +29,9 @@ trait Format {
     unsafe fn store(y: *mut Self::Elem, v: [float32x4_t; 2]);
 }
 
-struct F32;
-struct F16;
-struct Bf16;
+pub(super) struct F32;
+pub(super) struct F16;
+pub(super) struct Bf16;
 
 impl Format for F32 {
     type Elem = f32;
@@ -104,39 +104,13 @@ impl Format for Bf16 {
     }
 }
 
+/// Sixteen inputs at a time (eq. 3).
+///
 /// # Safety
 ///
-/// The CPU has NEON and `args` keeps the promises of [`QuantizeArgs`] for f32.
+/// The CPU has NEON and `args` keeps the promises of [`QuantizeArgs`] for elements of `S`.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn quantize_f32(args: &QuantizeArgs) {
-    // SAFETY: passed on.
-    unsafe { quantize::<F32>(args) }
-}
-
-/// # Safety
-///
-/// The CPU has NEON and `args` keeps the promises of [`QuantizeArgs`] for f16.
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn quantize_f16(args: &QuantizeArgs) {
-    // SAFETY: passed on.
-    unsafe { quantize::<F16>(args) }
-}
-
-/// # Safety
-///
-/// The CPU has NEON and `args` keeps the promises of [`QuantizeArgs`] for bf16.
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn quantize_bf16(args: &QuantizeArgs) {
-    // SAFETY: passed on.
-    unsafe { quantize::<Bf16>(args) }
-}
-
-/// # Safety
-///
-/// As [`quantize_f32`], for elements of `S`.
-#[target_feature(enable = "neon")]
-#[inline]
-unsafe fn quantize<S: Format>(args: &QuantizeArgs) {
+pub(super) unsafe fn quantize<S: Format>(args: &QuantizeArgs) {
     let whole = args.k - args.k % K_ALIGN;
     for row in 0..args.m {
         // SAFETY: `x` holds `m` rows of `k` elements, `codes` as many of `padded_k` bytes; `inv`
@@ -163,7 +137,7 @@ unsafe fn quantize<S: Format>(args: &QuantizeArgs) {
 ///
 /// # Safety
 ///
-/// As [`quantize_f32`]; `x` points to 16 elements, and `codes` to a row that holds `k + 16`.
+/// As [`quantize`]; `x` points to 16 elements, and `codes` to a row that holds `k + 16`.
 #[target_feature(enable = "neon")]
 #[inline]
 unsafe fn quantize_16<S: Format>(x: *const S::Elem, args: &QuantizeArgs, k: usize, codes: *mut u8) {
@@ -187,42 +161,14 @@ unsafe fn quantize_16<S: Format>(x: *const S::Elem, args: &QuantizeArgs, k: usiz
     unsafe { vst1q_u8(codes.add(k), stored) }
 }
 
-/// # Safety
-///
-/// The CPU has NEON and `args` keeps the promises of [`FinishArgs`] for f32.
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn finish_f32(args: &FinishArgs) {
-    // SAFETY: passed on.
-    unsafe { finish::<F32>(args) }
-}
-
-/// # Safety
-///
-/// The CPU has NEON and `args` keeps the promises of [`FinishArgs`] for f16.
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn finish_f16(args: &FinishArgs) {
-    // SAFETY: passed on.
-    unsafe { finish::<F16>(args) }
-}
-
-/// # Safety
-///
-/// The CPU has NEON and `args` keeps the promises of [`FinishArgs`] for bf16.
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn finish_bf16(args: &FinishArgs) {
-    // SAFETY: passed on.
-    unsafe { finish::<Bf16>(args) }
-}
-
 /// Eight columns at a time, their constants in registers while the rows go by (eq. 9). A partial
 /// run of columns is computed whole from padded copies and copied out.
 ///
 /// # Safety
 ///
-/// As [`finish_f32`], for elements of `D`.
+/// The CPU has NEON and `args` keeps the promises of [`FinishArgs`] for elements of `D`.
 #[target_feature(enable = "neon")]
-#[inline]
-unsafe fn finish<D: Format>(args: &FinishArgs) {
+pub(super) unsafe fn finish<D: Format>(args: &FinishArgs) {
     for n in (0..args.n).step_by(COLUMNS) {
         let cols = COLUMNS.min(args.n - n);
         // SAFETY: columns `n..n + cols` exist in every operand and row.
@@ -270,7 +216,7 @@ unsafe fn load_some<T: Copy + Default>(from: *const T, count: usize) -> [T; COLU
 
 /// # Safety
 ///
-/// As [`finish_f32`]; `c` points to eight accumulators.
+/// As [`finish`]; `c` points to eight accumulators.
 #[target_feature(enable = "neon")]
 #[inline]
 unsafe fn outputs(c: *const i32, constants: &Constants) -> [float32x4_t; 2] {

@@ -43,7 +43,7 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
         tile::<7, 1>,
         tile::<8, 1>,
     ];
-    // SAFETY: passed on.
+    // SAFETY: the tiles need dotprod and `MicroArgs` for this panel, as the caller promises.
     unsafe { tiles::for_each_tile(args, &TILES) }
 }
 

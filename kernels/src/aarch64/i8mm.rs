@@ -36,7 +36,7 @@ const PAIRS: usize = NR / 2;
 #[target_feature(enable = "neon,i8mm")]
 pub(super) unsafe fn micro(args: &MicroArgs) {
     const TILES: [TileFn; 4] = [tile::<1, 1>, tile::<2, 1>, tile::<3, 2>, tile::<4, 2>];
-    // SAFETY: passed on.
+    // SAFETY: the tiles need i8mm and `MicroArgs` for this panel, as the caller promises.
     unsafe { tiles::for_each_tile(args, &TILES) }
 }
 

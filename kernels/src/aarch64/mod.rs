@@ -1,49 +1,33 @@
-//! AArch64: detection and the rows of its kernels. Little-endian only: a big-endian target gets the
+//! AArch64: the rows of its kernels. Little-endian only: a big-endian target gets the
 //! scalar rows.
 
 mod convert;
-mod detect;
 mod dotprod;
 mod i8mm;
 mod neon;
-mod probe;
 mod tiles;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
-use crate::leaf::block_by_steps;
-use crate::table::{Epilogue, MicroKernel, Prologue};
+use crate::row::{Epilogue, MicroKernel, Prologue};
 use crate::view::Elem;
-
-pub(crate) use detect::{detect, l2_bytes, refused};
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
     MicroKernel {
         name: "neon_u8s8_4x8x16",
         isa: Isa::Neon,
-        tile: Tile {
-            mr: 4,
-            nr: 8,
-            kr: 16,
-        },
-        widen: None,
-        max_product: u32::MAX,
-        max_code: u8::MAX,
-        max_weight: i8::MAX,
+        tile: Tile::new(4, 8, 16),
+        // Codes are −128..=127, and two products in an i16: 2 · 128 · 127 ≤ 32 767, and 2 · 128 · 128 is
+        // not, which two codes 0 beside two weights of −128 would need.
+        max_weight: 127,
         code_offset: 128,
         micro: neon::micro_u8s8,
-        block: block_by_steps,
-        probe: probe::smull,
+        ..MicroKernel::DEFAULT
     },
     MicroKernel {
         name: "neon_u6s6_2x16x32",
         isa: Isa::Neon,
-        tile: Tile {
-            mr: 2,
-            nr: 16,
-            kr: 32,
-        },
-        widen: None,
+        tile: Tile::new(2, 16, 32),
         // Both factors of a product are a code plus a weight: |u − 32 + w| ≤ 63, eight products of
         // 63 · 63 fit an i16, and the byte additions cannot overflow. The product of code and
         // weight alone says nothing here; both are bounded.
@@ -52,42 +36,24 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         max_weight: 31,
         code_offset: 32,
         micro: neon::micro_u6s6,
-        block: block_by_steps,
-        probe: probe::add_smlal,
+        ..MicroKernel::DEFAULT
     },
     MicroKernel {
         name: "neondotprod_u8s8_8x8x4",
         isa: Isa::NeonDotprod,
-        tile: Tile {
-            mr: 8,
-            nr: 8,
-            kr: 4,
-        },
-        widen: None,
-        max_product: u32::MAX,
-        max_code: u8::MAX,
-        max_weight: i8::MAX,
+        tile: Tile::new(8, 8, 4),
+        // `sdot` adds four products of i8 and i8, −128 · −128 among them, to an i32.
         code_offset: 128,
         micro: dotprod::micro,
-        block: block_by_steps,
-        probe: probe::sdot,
+        ..MicroKernel::DEFAULT
     },
     MicroKernel {
         name: "neoni8mm_u8s8_4x24x8",
         isa: Isa::NeonI8mm,
-        tile: Tile {
-            mr: 4,
-            nr: 24,
-            kr: 8,
-        },
-        widen: None,
-        max_product: u32::MAX,
-        max_code: u8::MAX,
-        max_weight: i8::MAX,
-        code_offset: 0,
+        tile: Tile::new(4, 24, 8),
+        // `usmmla` adds eight products of u8 and i8, −128 among them, to an i32.
         micro: i8mm::micro,
-        block: block_by_steps,
-        probe: probe::usmmla,
+        ..MicroKernel::DEFAULT
     },
 ];
 
@@ -96,19 +62,19 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
         name: "neon_f32_u8",
         isa: Isa::Neon,
         source: Elem::F32,
-        quantize: convert::quantize_f32,
+        quantize: convert::quantize::<convert::F32>,
     },
     Prologue {
         name: "neon_f16_u8",
         isa: Isa::Neon,
         source: Elem::F16,
-        quantize: convert::quantize_f16,
+        quantize: convert::quantize::<convert::F16>,
     },
     Prologue {
         name: "neon_bf16_u8",
         isa: Isa::Neon,
         source: Elem::Bf16,
-        quantize: convert::quantize_bf16,
+        quantize: convert::quantize::<convert::Bf16>,
     },
 ];
 
@@ -117,18 +83,18 @@ pub(crate) const EPILOGUES: &[Epilogue] = &[
         name: "neon_i32_f32",
         isa: Isa::Neon,
         destination: Elem::F32,
-        finish: convert::finish_f32,
+        finish: convert::finish::<convert::F32>,
     },
     Epilogue {
         name: "neon_i32_f16",
         isa: Isa::Neon,
         destination: Elem::F16,
-        finish: convert::finish_f16,
+        finish: convert::finish::<convert::F16>,
     },
     Epilogue {
         name: "neon_i32_bf16",
         isa: Isa::Neon,
         destination: Elem::Bf16,
-        finish: convert::finish_bf16,
+        finish: convert::finish::<convert::Bf16>,
     },
 ];

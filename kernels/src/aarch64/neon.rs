@@ -39,7 +39,7 @@ pub(super) unsafe fn micro_u8s8(args: &MicroArgs) {
         tile_u8s8::<3>,
         tile_u8s8::<4>,
     ];
-    // SAFETY: passed on.
+    // SAFETY: the tiles need NEON and `MicroArgs` for this panel, as the caller promises.
     unsafe { tiles::for_each_tile(args, &TILES) }
 }
 
@@ -124,7 +124,7 @@ pub(super) unsafe fn micro_u6s6(args: &MicroArgs) {
         }
     }
     let even = args.m - args.m % 2;
-    // SAFETY: passed on, with rows that exist.
+    // SAFETY: the tiles need what the caller promises, and their rows are below `m`.
     unsafe {
         for row in (0..even).step_by(2) {
             tile_u6s6::<2>(args, row, &channels);

@@ -16,7 +16,7 @@ pub(super) unsafe fn for_each_tile(args: &MicroArgs, tiles: &[TileFn]) {
     let mut row = 0;
     while row < args.m {
         let rows = tiles.len().min(args.m - row);
-        // SAFETY: passed on, and `row + rows ≤ m`.
+        // SAFETY: the caller promises what the tile needs, and `row + rows ≤ m`.
         unsafe { tiles[rows - 1](args, row) };
         row += rows;
     }

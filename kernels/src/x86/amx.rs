@@ -1,10 +1,14 @@
 //! AMX-INT8: `tdpbusd` on tile registers. Prologues and epilogues are those of AVX-512.
 //!
-//! The `_tile_*` intrinsics are not stable in Rust 1.95, so the steps are `asm!`. Tile registers keep
-//! their values between the blocks of a walk, and are not declared as clobbers. That is more than the
-//! rules of `asm!` promise (`out("tmm0")` needs an unstable target feature); it holds because no
-//! compiled code uses tiles, and blocks that are not `pure` stay in order. Their configuration lives from `ldtilecfg` to `tilerelease` within one call of a leaf, on the calling
-//! thread. `ldtilecfg` takes 44 ns, a third of a tile at K = 384, and so it is loaded once a call.
+//! The `_tile_*` intrinsics are not stable in Rust 1.95, so the steps are `asm!`. Each block declares the
+//! tile registers that it writes. What `asm!` has no way to declare is that a block reads what the one
+//! before left in them. That holds for three reasons. Blocks that are not `pure` stay in order. Compiled
+//! code touches no tile register: LLVM uses them for AMX intrinsics alone, of which there are none. And what
+//! is called between the blocks of a walk are the table's epilogues, which have no such block.
+//! `tools/tiles.py` looks for all of it in the compiled kernels.
+//!
+//! The configuration of tiles lives from `ldtilecfg` to `tilerelease` within one call of a leaf, on the
+//! calling thread. `ldtilecfg` takes 44 ns, a third of a tile at K = 384, and so it is loaded once a call.
 //!
 //! Two by two tiles, 32 × 32 accumulators, a step of 64 inputs ([`Pair`]):
 //!
@@ -27,7 +31,6 @@ use core::arch::asm;
 
 use crate::layout::K_ALIGN;
 use crate::leaf::{BlockArgs, MicroArgs};
-use crate::table::MicroKernel;
 
 /// Rows of one tile register.
 const TILE_ROWS: usize = 16;
@@ -132,6 +135,8 @@ impl Shape for Pair {
                 b = in(reg) tile.b,
                 s = in(reg) tile.a_stride,
                 bs = in(reg) ROW_BYTES,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(readonly, nostack, preserves_flags),
             );
         }
@@ -164,6 +169,8 @@ impl Shape for Pair {
                 s = in(reg) tile.a_stride,
                 c = in(reg) c,
                 cs = in(reg) ROW_BYTES,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack, preserves_flags),
             );
         }
@@ -200,6 +207,8 @@ impl Shape for Pair {
                 s = in(reg) tile.a_stride,
                 bs = in(reg) ROW_BYTES,
                 lines = const LINES,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(readonly, nostack),
             );
         }
@@ -240,6 +249,7 @@ impl Shape for Single {
                 b = in(reg) tile.b,
                 s = in(reg) tile.a_stride,
                 bs = in(reg) ROW_BYTES,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                 options(readonly, nostack, preserves_flags),
             );
         }
@@ -264,6 +274,7 @@ impl Shape for Single {
                 s = in(reg) tile.a_stride,
                 c = in(reg) c,
                 cs = in(reg) ROW_BYTES,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                 options(nostack, preserves_flags),
             );
         }
@@ -291,6 +302,7 @@ impl Shape for Single {
                 n = inout(reg) steps => _,
                 s = in(reg) tile.a_stride,
                 bs = in(reg) ROW_BYTES,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                 options(readonly, nostack),
             );
         }
@@ -317,7 +329,7 @@ impl Shape for Single {
 /// The CPU has AMX-INT8, the process has permission to use it, and `args` keeps the promises of
 /// [`MicroArgs`] for `NR = 32`, `KR = 4`.
 pub(super) unsafe fn micro(args: &MicroArgs) {
-    // SAFETY: passed on; row `row` of `c` exists.
+    // SAFETY: the caller promises one panel, and `c` has all rows, those of a tile at `row` among them.
     unsafe { walk_rows(args, 1, |row| args.c.add(row * NR), |_, _, _| ()) }
 }
 
@@ -327,10 +339,10 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
 /// # Safety
 ///
 /// As [`micro`], and `args` keeps the promises of [`BlockArgs`].
-pub(super) unsafe fn block(_: &MicroKernel, args: &BlockArgs) {
-    // SAFETY: passed on; `c` has room for a tile.
+pub(super) unsafe fn block(args: &BlockArgs) {
+    // SAFETY: the caller promises the panels and their outputs; `c` has room for a tile.
     unsafe {
-        let finish = |panel, row, m| (args.finish)(&args.output(NR, panel, row, m));
+        let finish = |panel, row, m| (args.finish)(&args.output(panel, row, m));
         walk_rows(&args.first, args.panels, |_| args.first.c, finish);
     }
 }
@@ -351,13 +363,24 @@ unsafe fn walk_rows(
     // SAFETY: the configuration is valid and of the height that the walk is told.
     unsafe {
         let config = TileConfig::new(height);
-        asm!("ldtilecfg [{}]", in(reg) &config, options(readonly, nostack, preserves_flags));
+        asm!(
+            "ldtilecfg [{}]",
+            in(reg) &config,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(readonly, nostack, preserves_flags),
+        );
         if height > TILE_ROWS {
             walk::<Pair>(args, panels, height, c, done);
         } else {
             walk::<Single>(args, panels, height, c, done);
         }
-        asm!("tilerelease", options(nomem, nostack, preserves_flags));
+        asm!(
+            "tilerelease",
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nomem, nostack, preserves_flags),
+        );
     }
 }
 
@@ -406,30 +429,4 @@ unsafe fn walk<S: Shape>(
         unsafe { S::store(c(row)) };
         done(panel, row, height);
     }
-}
-
-/// `tdpbusd` on full tiles, 16 384 MACs each, on 4 chains as in the kernel: the peak.
-///
-/// # Safety
-///
-/// The CPU has AMX-INT8 and the process permission to use it.
-pub(super) unsafe fn probe(steps: u64) -> u64 {
-    // SAFETY: tile registers only, zeroed by `ldtilecfg`.
-    unsafe {
-        let config = TileConfig::new(MR);
-        asm!("ldtilecfg [{}]", in(reg) &config, options(readonly, nostack, preserves_flags));
-        asm!(
-            "2:",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tdpbusd tmm1, tmm4, tmm7",
-            "tdpbusd tmm2, tmm5, tmm6",
-            "tdpbusd tmm3, tmm5, tmm7",
-            "dec {n}",
-            "jnz 2b",
-            "tilerelease",
-            n = inout(reg) steps.max(1) => _,
-            options(nomem, nostack),
-        );
-    }
-    steps.max(1) * 4 * 16 * 16 * 64
 }

@@ -1,13 +1,13 @@
 //! AVX2: exact int8 by `vpmaddwd` on widened codes, int7 by `vpmaddubsw`, int6 by `vpmaddubsw` with
-//! i16 accumulation. All register tiles are 6 × 16 as drawn in [`ymm`]; with 16 registers nothing is
+//! i16 accumulation. All register tiles are 6 × 16 as drawn in [`tile`]; with 16 registers nothing is
 //! left over.
 
 use core::arch::{asm, x86_64::*};
 
 use super::tiles::{TileFn, for_each_tile};
-use super::ymm::{self, Accumulators, Dot, MR, NR, Sink, Tiles};
+use super::ymm::sink::{Accumulators, MR, NR, Sink};
+use super::ymm::tile::{self, Dot, Tiles};
 use crate::leaf::{BlockArgs, MicroArgs, WidenArgs};
-use crate::table::MicroKernel;
 
 /// Exact int8. `vpmaddubsw` would saturate (`2 · 255 · 127 > 32 767`), so codes are 16 bits wide
 /// (see [`widen`]) and weights are widened as they are loaded: a step of 2 inputs is 12 `vpmaddwd`,
@@ -19,8 +19,8 @@ use crate::table::MicroKernel;
 /// `KR = 2` and 16-bit codes.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn micro_u8s8(args: &MicroArgs) {
-    // SAFETY: passed on.
-    unsafe { ymm::micro::<Exact<Narrow>>(args) }
+    // SAFETY: the tiles need AVX2 and `MicroArgs` for 16-bit codes, as the caller promises.
+    unsafe { tile::micro::<Exact<Narrow>>(args) }
 }
 
 /// Blocks of exact int8. A panel that serves several tiles is widened once, in working memory, and the
@@ -31,7 +31,7 @@ pub(super) unsafe fn micro_u8s8(args: &MicroArgs) {
 /// The CPU has the features below and `args` keeps the promises of [`BlockArgs`] for the row of
 /// [`micro_u8s8`].
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn block_u8s8(_: &MicroKernel, args: &BlockArgs) {
+pub(super) unsafe fn block_u8s8(args: &BlockArgs) {
     let (weights, k, wide) = (args.first.b, args.first.k, args.wide_panel);
     for panel in 0..args.panels {
         // SAFETY: the panel exists, aligned and a multiple of 64 long; `wide_panel` has room for it and
@@ -39,14 +39,14 @@ pub(super) unsafe fn block_u8s8(_: &MicroKernel, args: &BlockArgs) {
         unsafe {
             let weights = weights.add(panel * NR * k);
             if args.first.m < WORTH_WIDENING {
-                ymm::finish_panel::<Exact<Narrow>>(args, panel, weights);
+                tile::finish_panel::<Exact<Narrow>>(args, panel, weights);
                 continue;
             }
             for i in (0..NR * k).step_by(16) {
                 let narrow = _mm_load_si128(weights.add(i).cast());
                 _mm256_store_si256(wide.add(i).cast(), _mm256_cvtepi8_epi16(narrow));
             }
-            ymm::finish_panel::<Exact<Wide>>(args, panel, wide.cast());
+            tile::finish_panel::<Exact<Wide>>(args, panel, wide.cast());
         }
     }
 }
@@ -115,7 +115,7 @@ unsafe fn tile_u8s8<W: Weights, K: Sink, const R: usize>(args: &MicroArgs, row: 
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
     // SAFETY: `row + R ≤ m` rows of `k` 16-bit codes and `k / 2` groups of 32 weights exist.
     unsafe {
-        let rows = ymm::rows::<R>(args, row);
+        let rows = tile::rows::<R>(args, row);
         let mut b = args.b;
         for k in (0..2 * args.k).step_by(4) {
             let [b0, b1] = W::load(b);
@@ -185,8 +185,8 @@ unsafe fn add_maddubs_i32(mut acc: __m256i, codes: __m256i, weights: __m256i) ->
 /// `KR = 4`.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn micro_u7s8(args: &MicroArgs) {
-    // SAFETY: passed on.
-    unsafe { ymm::micro::<Maddubs>(args) }
+    // SAFETY: the tiles need AVX2 and `MicroArgs` for this panel, as the caller promises.
+    unsafe { tile::micro::<Maddubs>(args) }
 }
 
 /// Blocks of int7.
@@ -196,9 +196,9 @@ pub(super) unsafe fn micro_u7s8(args: &MicroArgs) {
 /// The CPU has the features below and `args` keeps the promises of [`BlockArgs`] for the row of
 /// [`micro_u7s8`].
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn block_u7s8(_: &MicroKernel, args: &BlockArgs) {
-    // SAFETY: passed on.
-    unsafe { ymm::block::<Maddubs>(args) }
+pub(super) unsafe fn block_u7s8(args: &BlockArgs) {
+    // SAFETY: the tiles need AVX2 and `BlockArgs` for this panel, as the caller promises.
+    unsafe { tile::block::<Maddubs>(args) }
 }
 
 impl Tiles for Maddubs {
@@ -219,8 +219,8 @@ impl Tiles for Maddubs {
 /// As [`micro_u7s8`], but for `c`; `row + R ≤ m`, and `sink` takes these rows.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile_u7s8<K: Sink, const R: usize>(args: &MicroArgs, row: usize, sink: &K) {
-    // SAFETY: passed on.
-    unsafe { ymm::tile::<Maddubs, K, R, 1>(args, row, sink) }
+    // SAFETY: `Maddubs` needs AVX2, which is enabled; the caller promises operands, rows and sink.
+    unsafe { tile::tile::<Maddubs, K, R, 1>(args, row, sink) }
 }
 
 /// int6, and any operands whose products are at most 2047: sixteen of them fit an i16, so eight
@@ -242,7 +242,7 @@ pub(super) unsafe fn micro_u6s6(args: &MicroArgs) {
         tile_u6s6::<5>,
         tile_u6s6::<6>,
     ];
-    // SAFETY: passed on.
+    // SAFETY: the tiles need AVX2 and `MicroArgs` for this panel; `c` has all rows.
     unsafe { for_each_tile(args, &TILES, &Accumulators(args.c)) }
 }
 
@@ -256,7 +256,7 @@ unsafe fn tile_u6s6<const R: usize>(args: &MicroArgs, row: usize, sums: &Accumul
     // SAFETY: `row + R ≤ m` rows of `k` codes and `k / 4` groups of 64 weights exist, `k` is a
     // multiple of 32.
     unsafe {
-        let rows = ymm::rows::<R>(args, row);
+        let rows = tile::rows::<R>(args, row);
         let mut b = args.b;
         for k in (0..args.k).step_by(32) {
             let mut acc = [[_mm256_setzero_si256(); 2]; R];

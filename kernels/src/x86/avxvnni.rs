@@ -6,9 +6,9 @@
 use core::arch::x86_64::*;
 
 use super::tiles::TileFn;
-use super::ymm::{self, Dot, MR, Sink, Tiles};
+use super::ymm::sink::{MR, Sink};
+use super::ymm::tile::{self as ymm, Dot, Tiles};
 use crate::leaf::{BlockArgs, MicroArgs};
-use crate::table::MicroKernel;
 
 struct Vnni;
 
@@ -28,7 +28,7 @@ impl Dot for Vnni {
 /// `KR = 4`.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 pub(super) unsafe fn micro(args: &MicroArgs) {
-    // SAFETY: passed on.
+    // SAFETY: the tiles need AVX-VNNI and `MicroArgs` for this panel, as the caller promises.
     unsafe { ymm::micro::<Vnni>(args) }
 }
 
@@ -39,8 +39,8 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
 /// The CPU has the features below and `args` keeps the promises of [`BlockArgs`] for the row of
 /// [`micro`].
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-pub(super) unsafe fn block(_: &MicroKernel, args: &BlockArgs) {
-    // SAFETY: passed on.
+pub(super) unsafe fn block(args: &BlockArgs) {
+    // SAFETY: the tiles need AVX-VNNI and `BlockArgs` for this panel, as the caller promises.
     unsafe { ymm::block::<Vnni>(args) }
 }
 
@@ -62,6 +62,6 @@ impl Tiles for Vnni {
 /// As [`micro`], but for `c`; `row + R ≤ m`, and `sink` takes these rows.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 unsafe fn tile<K: Sink, const R: usize, const S: usize>(args: &MicroArgs, row: usize, sink: &K) {
-    // SAFETY: passed on.
+    // SAFETY: `Vnni` needs AVX-VNNI, which is enabled; the caller promises operands, rows and sink.
     unsafe { ymm::tile::<Vnni, K, R, S>(args, row, sink) }
 }

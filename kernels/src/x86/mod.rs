@@ -1,135 +1,76 @@
-//! x86-64: detection and the rows of its kernels.
+//! x86-64: the rows of its kernels.
 
 mod amx;
-#[cfg(target_os = "linux")]
-#[path = "amx_permission_linux.rs"]
-mod amx_permission;
-#[cfg(not(target_os = "linux"))]
-#[path = "amx_permission_other.rs"]
-mod amx_permission;
 mod avx2;
 mod avx512vnni;
 mod avxvnni;
-mod cache;
-mod detect;
-mod probe;
 mod tiles;
 mod ymm;
-mod ymm_convert;
+mod zmm;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
-use crate::leaf::block_by_steps;
-use crate::table::{Epilogue, MicroKernel, Prologue};
+use crate::row::{Epilogue, MicroKernel, Prologue};
 use crate::view::Elem;
-
-pub(crate) use cache::l2_bytes;
-pub(crate) use detect::{detect, refused};
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
     MicroKernel {
         name: "avx2_u8s8_6x16x2",
         isa: Isa::Avx2,
-        tile: Tile {
-            mr: 6,
-            nr: 16,
-            kr: 2,
-        },
+        tile: Tile::new(6, 16, 2),
+        // i16 · i16 in i32.
         widen: Some(avx2::widen),
-        max_product: u32::MAX,
-        max_code: u8::MAX,
-        max_weight: i8::MAX,
-        code_offset: 0,
         micro: avx2::micro_u8s8,
         block: avx2::block_u8s8,
-        probe: probe::avx2_madd_i16,
+        ..MicroKernel::DEFAULT
     },
     MicroKernel {
         name: "avx2_u7s8_6x16x4",
         isa: Isa::Avx2,
-        tile: Tile {
-            mr: 6,
-            nr: 16,
-            kr: 4,
-        },
-        widen: None,
-        // Two products in an i16: 2 · 16 383 ≤ 32 767. 127 · 127 and 255 · 63 are below.
+        tile: Tile::new(6, 16, 4),
+        // Two products in an i16: 2 · 16 383 ≤ 32 767. 127 · 127, 127 · 128 and 255 · 63 are below, and
+        // 255 · 128 is not.
         max_product: 16_383,
-        max_code: u8::MAX,
-        max_weight: i8::MAX,
-        code_offset: 0,
         micro: avx2::micro_u7s8,
         block: avx2::block_u7s8,
-        probe: probe::avx2_maddubs,
+        ..MicroKernel::DEFAULT
     },
     MicroKernel {
         name: "avx2_u6s6_6x16x4",
         isa: Isa::Avx2,
-        tile: Tile {
-            mr: 6,
-            nr: 16,
-            kr: 4,
-        },
-        widen: None,
-        // Two products a lane, eight times: 16 · 2047 ≤ 32 767. 63 · 31 = 1953.
+        tile: Tile::new(6, 16, 4),
+        // Two products a lane, eight times: 16 · 2047 ≤ 32 767. 63 · 31 = 1953; beside a weight of −128
+        // codes have four bits.
         max_product: 2047,
-        max_code: u8::MAX,
-        max_weight: i8::MAX,
-        code_offset: 0,
         micro: avx2::micro_u6s6,
-        block: block_by_steps,
-        probe: probe::avx2_maddubs_x8,
+        ..MicroKernel::DEFAULT
     },
     MicroKernel {
         name: "avxvnni_u8s8_6x16x4",
         isa: Isa::AvxVnni,
-        tile: Tile {
-            mr: 6,
-            nr: 16,
-            kr: 4,
-        },
-        widen: None,
-        max_product: u32::MAX,
-        max_code: u8::MAX,
-        max_weight: i8::MAX,
-        code_offset: 0,
+        tile: Tile::new(6, 16, 4),
+        // `vpdpbusd` adds four products of u8 and i8, −128 among them, to an i32 without saturating.
         micro: avxvnni::micro,
         block: avxvnni::block,
-        probe: probe::avxvnni_dpbusd,
+        ..MicroKernel::DEFAULT
     },
     MicroKernel {
         name: "avx512vnni_u8s8_12x32x4",
         isa: Isa::Avx512Vnni,
-        tile: Tile {
-            mr: 12,
-            nr: 32,
-            kr: 4,
-        },
-        widen: None,
-        max_product: u32::MAX,
-        max_code: u8::MAX,
-        max_weight: i8::MAX,
-        code_offset: 0,
+        tile: Tile::new(12, 32, 4),
+        // As on AVX-VNNI.
         micro: avx512vnni::micro,
         block: avx512vnni::block,
-        probe: probe::avx512_dpbusd,
+        ..MicroKernel::DEFAULT
     },
     MicroKernel {
         name: "amx_u8s8_32x32x4",
         isa: Isa::Amx,
-        tile: Tile {
-            mr: 32,
-            nr: 32,
-            kr: 4,
-        },
-        widen: None,
-        max_product: u32::MAX,
-        max_code: u8::MAX,
-        max_weight: i8::MAX,
-        code_offset: 0,
+        tile: Tile::new(32, 32, 4),
+        // `tdpbusd` multiplies and adds as `vpdpbusd` does.
         micro: amx::micro,
         block: amx::block,
-        probe: amx::probe,
+        ..MicroKernel::DEFAULT
     },
 ];
 
@@ -138,37 +79,37 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
         name: "avx2_f32_u8",
         isa: Isa::Avx2,
         source: Elem::F32,
-        quantize: ymm_convert::quantize_f32,
+        quantize: ymm::convert::quantize::<ymm::convert::F32>,
     },
     Prologue {
         name: "avx2_f16_u8",
         isa: Isa::Avx2,
         source: Elem::F16,
-        quantize: ymm_convert::quantize_f16,
+        quantize: ymm::convert::quantize::<ymm::convert::F16>,
     },
     Prologue {
         name: "avx2_bf16_u8",
         isa: Isa::Avx2,
         source: Elem::Bf16,
-        quantize: ymm_convert::quantize_bf16,
+        quantize: ymm::convert::quantize::<ymm::convert::Bf16>,
     },
     Prologue {
         name: "avx512vnni_f32_u8",
         isa: Isa::Avx512Vnni,
         source: Elem::F32,
-        quantize: avx512vnni::quantize_f32,
+        quantize: zmm::convert::quantize::<zmm::convert::F32>,
     },
     Prologue {
         name: "avx512vnni_f16_u8",
         isa: Isa::Avx512Vnni,
         source: Elem::F16,
-        quantize: avx512vnni::quantize_f16,
+        quantize: zmm::convert::quantize::<zmm::convert::F16>,
     },
     Prologue {
         name: "avx512vnni_bf16_u8",
         isa: Isa::Avx512Vnni,
         source: Elem::Bf16,
-        quantize: avx512vnni::quantize_bf16,
+        quantize: zmm::convert::quantize::<zmm::convert::Bf16>,
     },
 ];
 
@@ -177,36 +118,36 @@ pub(crate) const EPILOGUES: &[Epilogue] = &[
         name: "avx2_i32_f32",
         isa: Isa::Avx2,
         destination: Elem::F32,
-        finish: ymm_convert::finish_f32,
+        finish: ymm::convert::finish::<ymm::convert::F32>,
     },
     Epilogue {
         name: "avx2_i32_f16",
         isa: Isa::Avx2,
         destination: Elem::F16,
-        finish: ymm_convert::finish_f16,
+        finish: ymm::convert::finish::<ymm::convert::F16>,
     },
     Epilogue {
         name: "avx2_i32_bf16",
         isa: Isa::Avx2,
         destination: Elem::Bf16,
-        finish: ymm_convert::finish_bf16,
+        finish: ymm::convert::finish::<ymm::convert::Bf16>,
     },
     Epilogue {
         name: "avx512vnni_i32_f32",
         isa: Isa::Avx512Vnni,
         destination: Elem::F32,
-        finish: avx512vnni::finish_f32,
+        finish: zmm::convert::finish::<zmm::convert::F32>,
     },
     Epilogue {
         name: "avx512vnni_i32_f16",
         isa: Isa::Avx512Vnni,
         destination: Elem::F16,
-        finish: avx512vnni::finish_f16,
+        finish: zmm::convert::finish::<zmm::convert::F16>,
     },
     Epilogue {
         name: "avx512vnni_i32_bf16",
         isa: Isa::Avx512Vnni,
         destination: Elem::Bf16,
-        finish: avx512vnni::finish_bf16,
+        finish: zmm::convert::finish::<zmm::convert::Bf16>,
     },
 ];

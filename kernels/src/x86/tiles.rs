@@ -15,7 +15,7 @@ pub(super) unsafe fn for_each_tile<K>(args: &MicroArgs, tiles: &[TileFn<K>], sin
     let mut row = 0;
     while row < args.m {
         let rows = tiles.len().min(args.m - row);
-        // SAFETY: passed on, and `row + rows ≤ m`.
+        // SAFETY: the caller promises what tile and sink need, and `row + rows ≤ m`.
         unsafe { tiles[rows - 1](args, row, sink) };
         row += rows;
     }

@@ -53,13 +53,6 @@ impl<T: Copy> Guarded<T> {
             }
         }
     }
-
-    /// A buffer that ends at the unmapped page and holds a copy of `values`.
-    pub fn from_slice(values: &[T]) -> Guarded<T> {
-        let mut guarded = Guarded::new(values.len());
-        guarded.copy_from_slice(values);
-        guarded
-    }
 }
 
 impl<T> Deref for Guarded<T> {

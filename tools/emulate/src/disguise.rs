@@ -1,9 +1,11 @@
 //! What makes a program believe that the CPU and Linux have the emulated sets.
 
+use std::arch::x86_64::_xgetbv;
 use std::fs;
 use std::ptr;
 use std::slice;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use iced_x86::{Code, Decoder, DecoderOptions};
 
@@ -82,11 +84,15 @@ fn text() -> Vec<(u64, usize)> {
     maps.lines().filter_map(mapping).collect()
 }
 
-/// Answers the request for tile data with success, by a filter on system calls; Linux does not know
-/// the feature and would refuse.
-pub fn grant_tiles() {
-    const ARCH_REQ_XCOMP_PERM: u32 = 0x1023;
-    const XFEATURE_XTILEDATA: u32 = 18;
+const ARCH_GET_XCOMP_PERM: u32 = 0x1022;
+const ARCH_REQ_XCOMP_PERM: u32 = 0x1023;
+const XFEATURE_XTILEDATA: u32 = 18;
+
+/// Whether the program has asked for tile data.
+static PERMITTED: AtomicBool = AtomicBool::new(false);
+
+/// Has Linux raise `SIGSYS` instead of answering questions about tile data, which it does not know here.
+pub fn trap_permissions() {
     const NUMBER: u32 = 0; // offsets in `seccomp_data`
     const ARGUMENTS: u32 = 16;
     let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0);
@@ -94,12 +100,14 @@ pub fn grant_tiles() {
     let answer = |value| step(libc::BPF_RET | libc::BPF_K, value, 0);
     let mut filter = [
         load(NUMBER),
-        unless(libc::SYS_arch_prctl as u32, 5),
+        unless(libc::SYS_arch_prctl as u32, 7),
         load(ARGUMENTS),
+        unless(ARCH_GET_XCOMP_PERM, 1),
+        answer(libc::SECCOMP_RET_TRAP),
         unless(ARCH_REQ_XCOMP_PERM, 3),
         load(ARGUMENTS + 8),
         unless(XFEATURE_XTILEDATA, 1),
-        answer(libc::SECCOMP_RET_ERRNO), // with errno 0: success
+        answer(libc::SECCOMP_RET_TRAP),
         answer(libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog {
@@ -116,6 +124,40 @@ pub fn grant_tiles() {
             )
     };
     assert_eq!(result, 0, "seccomp: {}", std::io::Error::last_os_error());
+}
+
+/// Linux's answer to `arch_prctl(question, argument)` on a CPU with AMX.
+pub fn permission(question: u64, argument: u64) -> i64 {
+    let tile_data = 1 << XFEATURE_XTILEDATA;
+    if question == ARCH_REQ_XCOMP_PERM.into() {
+        if signal_stack().is_some_and(|size| size < TILE_DATA_BYTES) {
+            return -i64::from(libc::ENOSPC);
+        }
+        PERMITTED.store(true, Ordering::SeqCst);
+    } else {
+        // SAFETY: a CPU with AVX has `xgetbv`.
+        let mut features = unsafe { _xgetbv(0) } | crate::TILE_STATE & !tile_data;
+        if PERMITTED.load(Ordering::SeqCst) {
+            features |= tile_data;
+        }
+        // SAFETY: Linux would write there; what the program may not write is a fault.
+        unsafe { (argument as *mut u64).write(features) };
+    }
+    0
+}
+
+/// What the frame of a signal grows by with tile data.
+const TILE_DATA_BYTES: usize = 8 << 10;
+
+/// Bytes of this thread's signal stack. (Linux looks at those of all threads, and at the whole frame.)
+fn signal_stack() -> Option<usize> {
+    // SAFETY: only writes `stack`, of which zeros are a value.
+    let stack = unsafe {
+        let mut stack: libc::stack_t = std::mem::zeroed();
+        libc::sigaltstack(ptr::null(), &mut stack);
+        stack
+    };
+    (stack.ss_flags & libc::SS_DISABLE == 0).then_some(stack.ss_size)
 }
 
 /// One instruction of a filter; a comparison that fails skips `skip` of them.

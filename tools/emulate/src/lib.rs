@@ -9,8 +9,9 @@
 //! which knows neither. What the CPU has runs as it is. An instruction that it lacks ends in `SIGILL`,
 //! whose handler carries it out and goes on behind it: slow (a microsecond or two each), but exact, and
 //! a read or write outside of mapped memory is the fault that it would be. `cpuid` and `xgetbv`, which
-//! cannot be caught, are replaced in the program's text by `ud2`, and their answers changed; a filter on
-//! system calls answers the request for tile data.
+//! cannot be caught, are replaced in the program's text by `ud2`, and their answers changed. A filter on
+//! system calls turns the questions about the permission for tile data into signals, too: it is given to who
+//! asks for it, unless the thread's signal stack is too small.
 //!
 //! Instructions follow Intel's manual (volume 2, "Operation" of each). There are only those that the
 //! kernels use; any other, and what breaks the manual's rules for tiles, is `SIGILL` for good. AMX is of
@@ -54,20 +55,35 @@ extern "C" fn start() {
         return;
     }
     decode(&[0x90], 0); // fills the decoder's tables: the handler must not allocate
-    disguise::grant_tiles();
+    catch(libc::SIGSYS, on_question);
+    disguise::trap_permissions();
     disguise::replace_questions();
+    catch(libc::SIGILL, on_illegal);
+}
+
+type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
+
+fn catch(signal: c_int, handler: Handler) {
     // SAFETY: the handler has the signature that SA_SIGINFO asks for.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = on_illegal as *const () as usize;
+        action.sa_sigaction = handler as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO;
-        let result = libc::sigaction(libc::SIGILL, &action, std::ptr::null_mut());
+        let result = libc::sigaction(signal, &action, std::ptr::null_mut());
         assert_eq!(result, 0);
     }
 }
 
 fn decode(code: &[u8], address: u64) -> Instruction {
     Decoder::with_ip(64, code, address, DecoderOptions::NONE).decode()
+}
+
+/// A question about permissions, behind whose `syscall` the program goes on.
+extern "C" fn on_question(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: Linux passes the context of the interrupted thread, and nothing else refers to it.
+    let mut machine = unsafe { Machine::new(context.cast()) };
+    let [question, argument] = machine.arguments();
+    machine.set_result(disguise::permission(question, argument));
 }
 
 extern "C" fn on_illegal(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {

@@ -73,6 +73,16 @@ impl Machine<'_> {
         self.general(Register::RCX.number()) as u32
     }
 
+    /// The first two arguments of a system call.
+    pub fn arguments(&self) -> [u64; 2] {
+        [Register::RDI, Register::RSI].map(|register| self.general(register.number()))
+    }
+
+    /// What a system call returns.
+    pub fn set_result(&mut self, result: i64) {
+        self.set_general(REG_RAX, result as u64);
+    }
+
     pub fn set_cpuid(&mut self, says: CpuidResult) {
         self.set_general(REG_RAX, says.eax.into());
         self.set_general(REG_RBX, says.ebx.into());

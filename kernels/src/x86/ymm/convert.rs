@@ -3,12 +3,12 @@
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
-use super::ymm::{NR, Sink};
+use super::sink::{NR, Sink};
 use crate::layout::{K_ALIGN, padded_k};
 use crate::leaf::{FinishArgs, QuantizeArgs};
 
 /// Eight source elements as f32.
-trait Source {
+pub(in crate::arch) trait Source {
     /// One element.
     type Elem: Copy + Default;
 
@@ -18,9 +18,9 @@ trait Source {
     unsafe fn load(x: *const Self::Elem) -> __m256;
 }
 
-pub(super) struct F32;
-pub(super) struct F16;
-pub(super) struct Bf16;
+pub(in crate::arch) struct F32;
+pub(in crate::arch) struct F16;
+pub(in crate::arch) struct Bf16;
 
 impl Source for F32 {
     type Elem = f32;
@@ -53,39 +53,13 @@ impl Source for Bf16 {
     }
 }
 
+/// Thirty-two inputs at a time (eq. 3).
+///
 /// # Safety
 ///
-/// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for f32.
+/// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for elements of `S`.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn quantize_f32(args: &QuantizeArgs) {
-    // SAFETY: passed on.
-    unsafe { quantize::<F32>(args) }
-}
-
-/// # Safety
-///
-/// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for f16.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn quantize_f16(args: &QuantizeArgs) {
-    // SAFETY: passed on.
-    unsafe { quantize::<F16>(args) }
-}
-
-/// # Safety
-///
-/// The CPU has the features below and `args` keeps the promises of [`QuantizeArgs`] for bf16.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn quantize_bf16(args: &QuantizeArgs) {
-    // SAFETY: passed on.
-    unsafe { quantize::<Bf16>(args) }
-}
-
-/// # Safety
-///
-/// As [`quantize_f32`], for elements of `S`.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-unsafe fn quantize<S: Source>(args: &QuantizeArgs) {
+pub(in crate::arch) unsafe fn quantize<S: Source>(args: &QuantizeArgs) {
     let max = _mm256_set1_ps(f32::from(args.max_code));
     let whole = args.k - args.k % K_ALIGN;
     for row in 0..args.m {
@@ -113,7 +87,7 @@ unsafe fn quantize<S: Source>(args: &QuantizeArgs) {
 ///
 /// # Safety
 ///
-/// As [`quantize_f32`]; `x` points to 32 elements, and `codes` to a row that holds `k + 32`.
+/// As [`quantize`]; `x` points to 32 elements, and `codes` to a row that holds `k + 32`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn quantize_32<S: Source>(
@@ -148,7 +122,7 @@ unsafe fn quantize_32<S: Source>(
 }
 
 /// Eight results as destination elements.
-pub(super) trait Destination {
+pub(in crate::arch) trait Destination {
     /// One element.
     type Elem: Copy + Default;
 
@@ -199,41 +173,13 @@ impl Destination for Bf16 {
     }
 }
 
-/// # Safety
-///
-/// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for f32.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn finish_f32(args: &FinishArgs) {
-    // SAFETY: passed on.
-    unsafe { finish::<F32>(args) }
-}
-
-/// # Safety
-///
-/// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for f16.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn finish_f16(args: &FinishArgs) {
-    // SAFETY: passed on.
-    unsafe { finish::<F16>(args) }
-}
-
-/// # Safety
-///
-/// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for bf16.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn finish_bf16(args: &FinishArgs) {
-    // SAFETY: passed on.
-    unsafe { finish::<Bf16>(args) }
-}
-
 /// Sixteen columns at a time, their constants at hand while the rows go by (eq. 9).
 ///
 /// # Safety
 ///
-/// As [`finish_f32`], for elements of `D`.
+/// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for elements of `D`.
 #[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-unsafe fn finish<D: Destination>(args: &FinishArgs) {
+pub(in crate::arch) unsafe fn finish<D: Destination>(args: &FinishArgs) {
     for n in (0..args.n).step_by(NR) {
         let columns = NR.min(args.n - n);
         // SAFETY: columns `n..n + columns` exist in every operand and row.
@@ -263,7 +209,7 @@ unsafe fn finish<D: Destination>(args: &FinishArgs) {
 }
 
 /// Rows of up to sixteen columns of the output: what accumulators become in eq. 9.
-pub(super) struct Finished<D> {
+pub(in crate::arch) struct Finished<D> {
     /// Of eight columns each: comp, scale and bias; zero where a column does not exist.
     constants: [(__m256i, __m256, __m256); 2],
     columns: usize,
@@ -277,7 +223,7 @@ impl<D: Destination> Finished<D> {
     ///
     /// The CPU has AVX2; `args` keeps the promises of [`FinishArgs`], with at most 16 columns.
     #[inline(always)]
-    pub(super) unsafe fn new(args: &FinishArgs) -> Finished<D> {
+    pub(in crate::arch) unsafe fn new(args: &FinishArgs) -> Finished<D> {
         let (mut comp, mut scale, mut bias) = ([0i32; NR], [0f32; NR], [0f32; NR]);
         // SAFETY: columns `0..n` exist in every operand; each array holds sixteen values.
         unsafe {

@@ -2,6 +2,8 @@
 
 use core::arch::asm;
 
+pub(super) const CAN_BE_ASKED: bool = true;
+
 /// Asks the kernel for tile data (`XFEATURE_XTILEDATA`); whether it was granted. The kernel refuses
 /// where it is told to, or where a thread's signal stack is too small for the larger frame.
 pub(super) fn request() -> bool {

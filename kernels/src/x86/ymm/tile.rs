@@ -10,63 +10,16 @@
 
 use core::arch::{asm, x86_64::*};
 
-use super::tiles::{TileFn, for_each_tile};
-use super::ymm_convert::{Bf16, Destination, F16, F32, Finished};
+use super::convert::{Bf16, Destination, F16, F32, Finished};
+use super::sink::{Accumulators, MR, NR, Sink};
+use crate::arch::tiles::{TileFn, for_each_tile};
 use crate::leaf::{BlockArgs, MicroArgs};
 use crate::view::Elem;
 
-/// Rows of the tallest tile.
-pub(super) const MR: usize = 6;
-/// Output channels of a panel.
-pub(super) const NR: usize = 16;
-
 /// The register tiles of a micro-kernel.
-pub(super) trait Tiles {
+pub(in crate::arch) trait Tiles {
     /// `tiles()[r - 1]` has `r` rows.
     fn tiles<K: Sink>() -> [TileFn<K>; MR];
-}
-
-/// What becomes of the accumulators of a tile. They go there from the registers, and while one tile's do,
-/// the products of the next have begun.
-pub(super) trait Sink {
-    /// Takes the accumulators of a row.
-    ///
-    /// # Safety
-    ///
-    /// The CPU has AVX2, FMA and F16C; the sink has the row.
-    unsafe fn row(&self, row: usize, acc: [__m256i; 2]);
-}
-
-/// Dense rows of 16 accumulators, aligned to 64 bytes.
-pub(super) struct Accumulators(pub(super) *mut i32);
-
-impl Sink for Accumulators {
-    #[inline(always)]
-    unsafe fn row(&self, row: usize, acc: [__m256i; 2]) {
-        // SAFETY: passed on.
-        unsafe { self.store(row, acc, false) }
-    }
-}
-
-impl Accumulators {
-    /// Stores the accumulators of a row, or adds them to those that are there.
-    ///
-    /// # Safety
-    ///
-    /// As [`Sink::row`].
-    #[inline(always)]
-    pub(super) unsafe fn store(&self, row: usize, acc: [__m256i; 2], add: bool) {
-        // SAFETY: the caller promises the row.
-        unsafe {
-            let c = self.0.add(row * NR).cast::<__m256i>();
-            for (half, mut v) in acc.into_iter().enumerate() {
-                if add {
-                    v = _mm256_add_epi32(v, _mm256_load_si256(c.add(half)));
-                }
-                _mm256_store_si256(c.add(half), v);
-            }
-        }
-    }
 }
 
 /// Micro-kernel of these tiles. `#[inline(always)]`, as what follows, so that all takes on the
@@ -76,8 +29,8 @@ impl Accumulators {
 ///
 /// The CPU has what the tiles need and `args` keeps their promises.
 #[inline(always)]
-pub(super) unsafe fn micro<T: Tiles>(args: &MicroArgs) {
-    // SAFETY: passed on; `c` has all rows.
+pub(in crate::arch) unsafe fn micro<T: Tiles>(args: &MicroArgs) {
+    // SAFETY: the caller promises what the tiles need; `c` has all rows.
     unsafe { for_each_tile(args, &T::tiles(), &Accumulators(args.c)) }
 }
 
@@ -87,7 +40,7 @@ pub(super) unsafe fn micro<T: Tiles>(args: &MicroArgs) {
 ///
 /// The CPU has what the tiles need and `args` keeps the promises of [`BlockArgs`].
 #[inline(always)]
-pub(super) unsafe fn block<T: Tiles>(args: &BlockArgs) {
+pub(in crate::arch) unsafe fn block<T: Tiles>(args: &BlockArgs) {
     for panel in 0..args.panels {
         // SAFETY: the panel exists.
         unsafe { finish_panel::<T>(args, panel, args.first.b.add(panel * NR * args.first.k)) }
@@ -100,8 +53,8 @@ pub(super) unsafe fn block<T: Tiles>(args: &BlockArgs) {
 ///
 /// As [`block`]; the panel exists, and `b` holds its weights as the tiles read them.
 #[inline(always)]
-pub(super) unsafe fn finish_panel<T: Tiles>(args: &BlockArgs, panel: usize, b: *const i8) {
-    // SAFETY: passed on.
+pub(in crate::arch) unsafe fn finish_panel<T: Tiles>(args: &BlockArgs, panel: usize, b: *const i8) {
+    // SAFETY: the caller promises the panel, and an output of the type that `destination` says.
     unsafe {
         match args.destination {
             Elem::F32 => finish_panel_to::<T, F32>(args, panel, b),
@@ -119,7 +72,7 @@ unsafe fn finish_panel_to<T: Tiles, D: Destination>(args: &BlockArgs, panel: usi
     let first = &args.first;
     // SAFETY: the caller promises the panel; the output has all rows.
     unsafe {
-        let sink = Finished::<D>::new(&args.output(NR, panel, 0, first.m));
+        let sink = Finished::<D>::new(&args.output(panel, 0, first.m));
         for_each_tile(&MicroArgs { b, ..*first }, &T::tiles(), &sink);
     }
 }
@@ -131,7 +84,7 @@ unsafe fn finish_panel_to<T: Tiles, D: Destination>(args: &BlockArgs, panel: usi
 ///
 /// `row + R ≤ m`.
 #[inline(always)]
-pub(super) unsafe fn rows<const R: usize>(args: &MicroArgs, row: usize) -> [*const u8; R] {
+pub(in crate::arch) unsafe fn rows<const R: usize>(args: &MicroArgs, row: usize) -> [*const u8; R] {
     core::array::from_fn(|r| {
         // SAFETY: the caller promises the rows.
         let mut pointer = unsafe { args.a.add((row + r) * args.a_stride) };
@@ -144,7 +97,7 @@ pub(super) unsafe fn rows<const R: usize>(args: &MicroArgs, row: usize) -> [*con
 }
 
 /// One step of a tile: `acc + Σ_4 codes · weights` in each 32-bit lane.
-pub(super) trait Dot {
+pub(in crate::arch) trait Dot {
     /// # Safety
     ///
     /// The CPU has the implementor's instructions.
@@ -161,7 +114,7 @@ pub(super) trait Dot {
 /// The CPU has AVX2, FMA, F16C and what `D` needs; `args` keeps the promises of [`MicroArgs`] for
 /// `NR = 16`, `KR = 4`, but for `c`; `row + R ≤ m`, and `sink` takes these rows.
 #[inline(always)]
-pub(super) unsafe fn tile<D: Dot, K: Sink, const R: usize, const S: usize>(
+pub(in crate::arch) unsafe fn tile<D: Dot, K: Sink, const R: usize, const S: usize>(
     args: &MicroArgs,
     row: usize,
     sink: &K,

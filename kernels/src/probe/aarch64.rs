@@ -1,17 +1,25 @@
-//! Peak probes: the multiplying instructions of each kernel on registers alone, without loads.
-//!
-//! A bench divides a kernel's rate by the rate of its probe in the same run. `asm!`, so that no
-//! compiler can improve the loop away. Each returns the multiply-accumulates that it did.
+//! The probes of AArch64.
 
 use core::arch::asm;
+
+/// `probe(steps)` returns the multiply-accumulates done.
+type Probe = unsafe fn(u64) -> u64;
+
+/// A probe for each micro-kernel, by its name.
+pub(super) const PROBES: &[(&str, Probe)] = &[
+    ("neon_u8s8_4x8x16", smull),
+    ("neon_u6s6_2x16x32", add_smlal),
+    ("neondotprod_u8s8_8x8x4", sdot),
+    ("neoni8mm_u8s8_4x24x8", usmmla),
+];
 
 /// `smull`, `smlal2` and `sadalp`, 16 MACs: the step of exact int8 on plain NEON, on 16 accumulators.
 ///
 /// # Safety
 ///
-/// The CPU has NEON.
+/// `steps` is not 0, and the CPU has NEON.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn smull(steps: u64) -> u64 {
+unsafe fn smull(steps: u64) -> u64 {
     // SAFETY: registers only. The accumulators' values do not matter, so they start as they are.
     unsafe {
         asm!(
@@ -32,23 +40,23 @@ pub(super) unsafe fn smull(steps: u64) -> u64 {
             ".endr",
             "subs {n}, {n}, #1",
             "b.ne 2b",
-            n = inout(reg) steps.max(1) => _,
+            n = inout(reg) steps => _,
             out("v0") _, out("v1") _, out("v2") _, out("v3") _,
             out("v16") _, out("v17") _, out("v18") _, out("v19") _,
             out("v24") _, out("v25") _,
             options(nomem, nostack),
         );
     }
-    steps.max(1) * 16 * 16
+    steps * 16 * 16
 }
 
 /// Two byte additions, `smlal` and `smlal2`, 32 MACs: the step of int6, on eight accumulators.
 ///
 /// # Safety
 ///
-/// The CPU has NEON.
+/// `steps` is not 0, and the CPU has NEON.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn add_smlal(steps: u64) -> u64 {
+unsafe fn add_smlal(steps: u64) -> u64 {
     // SAFETY: registers only. The accumulators' values do not matter, so they start as they are.
     unsafe {
         asm!(
@@ -61,7 +69,7 @@ pub(super) unsafe fn add_smlal(steps: u64) -> u64 {
             ".endr",
             "subs {n}, {n}, #1",
             "b.ne 2b",
-            n = inout(reg) steps.max(1) => _,
+            n = inout(reg) steps => _,
             out("v0") _, out("v1") _, out("v2") _, out("v3") _,
             out("v4") _, out("v5") _, out("v6") _, out("v7") _,
             out("v16") _, out("v17") _,
@@ -69,16 +77,16 @@ pub(super) unsafe fn add_smlal(steps: u64) -> u64 {
             options(nomem, nostack),
         );
     }
-    steps.max(1) * 8 * 32
+    steps * 8 * 32
 }
 
 /// `sdot` by element, 16 MACs each, on 16 accumulators.
 ///
 /// # Safety
 ///
-/// The CPU has dotprod.
+/// `steps` is not 0, and the CPU has dotprod.
 #[target_feature(enable = "neon,dotprod")]
-pub(super) unsafe fn sdot(steps: u64) -> u64 {
+unsafe fn sdot(steps: u64) -> u64 {
     // SAFETY: registers only. The accumulators' values do not matter, so they start as they are.
     unsafe {
         asm!(
@@ -88,7 +96,7 @@ pub(super) unsafe fn sdot(steps: u64) -> u64 {
             ".endr",
             "subs {n}, {n}, #1",
             "b.ne 2b",
-            n = inout(reg) steps.max(1) => _,
+            n = inout(reg) steps => _,
             out("v0") _, out("v1") _, out("v2") _, out("v3") _,
             out("v4") _, out("v5") _, out("v6") _, out("v7") _,
             out("v16") _, out("v17") _, out("v18") _, out("v19") _,
@@ -97,16 +105,16 @@ pub(super) unsafe fn sdot(steps: u64) -> u64 {
             options(nomem, nostack),
         );
     }
-    steps.max(1) * 16 * 16
+    steps * 16 * 16
 }
 
 /// `usmmla`, 32 MACs each, on 16 accumulators.
 ///
 /// # Safety
 ///
-/// The CPU has i8mm.
+/// `steps` is not 0, and the CPU has i8mm.
 #[target_feature(enable = "neon,i8mm")]
-pub(super) unsafe fn usmmla(steps: u64) -> u64 {
+unsafe fn usmmla(steps: u64) -> u64 {
     // SAFETY: registers only. The accumulators' values do not matter, so they start as they are.
     unsafe {
         asm!(
@@ -116,7 +124,7 @@ pub(super) unsafe fn usmmla(steps: u64) -> u64 {
             ".endr",
             "subs {n}, {n}, #1",
             "b.ne 2b",
-            n = inout(reg) steps.max(1) => _,
+            n = inout(reg) steps => _,
             out("v0") _, out("v1") _, out("v2") _, out("v3") _,
             out("v4") _, out("v5") _, out("v6") _, out("v7") _,
             out("v16") _, out("v17") _, out("v18") _, out("v19") _,
@@ -125,5 +133,5 @@ pub(super) unsafe fn usmmla(steps: u64) -> u64 {
             options(nomem, nostack),
         );
     }
-    steps.max(1) * 16 * 32
+    steps * 16 * 32
 }

@@ -1,9 +1,15 @@
 //! Cache sizes by CPUID: leaf 4 (Intel) and 0x8000001D (AMD) list the caches in the same form.
 
 use std::arch::x86_64::{__cpuid, __cpuid_count};
+use std::sync::LazyLock;
 
-/// Bytes of this core's level-2 cache, or `None` if the CPU does not say.
-pub(crate) fn l2_bytes() -> Option<usize> {
+/// Bytes of this core's level-2 cache, or `None` if the CPU does not say. Asked once.
+pub(in crate::cpu) fn l2_bytes() -> Option<usize> {
+    static BYTES: LazyLock<Option<usize>> = LazyLock::new(ask);
+    *BYTES
+}
+
+fn ask() -> Option<usize> {
     const LEAVES: [(u32, u32); 2] = [(0, 4), (0x8000_0000, 0x8000_001d)];
     let offered = LEAVES
         .into_iter()

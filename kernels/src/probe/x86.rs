@@ -1,17 +1,27 @@
-//! Peak probes: the dot-product instructions of each kernel on registers alone, without loads.
-//!
-//! A bench divides a kernel's rate by the rate of its probe in the same run. `asm!`, so that no
-//! compiler can improve the loop away. Each returns the multiply-accumulates that it did.
+//! The probes of x86-64.
 
 use core::arch::asm;
+
+/// `probe(steps)` returns the multiply-accumulates done.
+type Probe = unsafe fn(u64) -> u64;
+
+/// A probe for each micro-kernel, by its name.
+pub(super) const PROBES: &[(&str, Probe)] = &[
+    ("avx2_u8s8_6x16x2", avx2_madd_i16),
+    ("avx2_u7s8_6x16x4", avx2_maddubs),
+    ("avx2_u6s6_6x16x4", avx2_maddubs_x8),
+    ("avxvnni_u8s8_6x16x4", avxvnni_dpbusd),
+    ("avx512vnni_u8s8_12x32x4", avx512_dpbusd),
+    ("amx_u8s8_32x32x4", amx_dpbusd),
+];
 
 /// `vpmaddwd` + `vpaddd` on ymm, 16 MACs a pair: the step of exact int8 on AVX2.
 ///
 /// # Safety
 ///
-/// The CPU has AVX2.
+/// `steps` is not 0, and the CPU has AVX2.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn avx2_madd_i16(steps: u64) -> u64 {
+unsafe fn avx2_madd_i16(steps: u64) -> u64 {
     // SAFETY: registers only.
     unsafe {
         asm!(
@@ -27,7 +37,7 @@ pub(super) unsafe fn avx2_madd_i16(steps: u64) -> u64 {
             "vpmaddwd {t1}, {a}, {a}", "vpaddd {c7}, {c7}, {t1}",
             "dec {n}",
             "jnz 2b",
-            n = inout(reg) steps.max(1) => _,
+            n = inout(reg) steps => _,
             a = out(ymm_reg) _,
             t0 = out(ymm_reg) _, t1 = out(ymm_reg) _,
             c0 = out(ymm_reg) _, c1 = out(ymm_reg) _, c2 = out(ymm_reg) _, c3 = out(ymm_reg) _,
@@ -35,16 +45,16 @@ pub(super) unsafe fn avx2_madd_i16(steps: u64) -> u64 {
             options(nomem, nostack),
         );
     }
-    steps.max(1) * 8 * 16
+    steps * 8 * 16
 }
 
 /// `vpmaddubsw` + `vpmaddwd` + `vpaddd` on ymm, 32 MACs each: the step of int7 on AVX2.
 ///
 /// # Safety
 ///
-/// The CPU has AVX2.
+/// `steps` is not 0, and the CPU has AVX2.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn avx2_maddubs(steps: u64) -> u64 {
+unsafe fn avx2_maddubs(steps: u64) -> u64 {
     // SAFETY: registers only.
     unsafe {
         asm!(
@@ -57,22 +67,22 @@ pub(super) unsafe fn avx2_maddubs(steps: u64) -> u64 {
             ".endr",
             "dec {n}",
             "jnz 2b",
-            n = inout(reg) steps.max(1) => _,
+            n = inout(reg) steps => _,
             out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _,
             out("ymm5") _, out("ymm6") _, out("ymm7") _, out("ymm8") _, out("ymm15") _,
             options(nomem, nostack),
         );
     }
-    steps.max(1) * 8 * 32
+    steps * 8 * 32
 }
 
 /// `vpdpbusd` on ymm in its VEX encoding, 32 MACs each, on 12 independent chains.
 ///
 /// # Safety
 ///
-/// The CPU has AVX-VNNI.
+/// `steps` is not 0, and the CPU has AVX-VNNI.
 #[target_feature(enable = "avx2,avxvnni")]
-pub(super) unsafe fn avxvnni_dpbusd(steps: u64) -> u64 {
+unsafe fn avxvnni_dpbusd(steps: u64) -> u64 {
     // SAFETY: registers only. The accumulators' values do not matter, so they start as they are.
     unsafe {
         asm!(
@@ -83,23 +93,23 @@ pub(super) unsafe fn avxvnni_dpbusd(steps: u64) -> u64 {
             ".endr",
             "dec {n}",
             "jnz 2b",
-            n = inout(reg) steps.max(1) => _,
+            n = inout(reg) steps => _,
             out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _,
             out("ymm5") _, out("ymm6") _, out("ymm7") _, out("ymm8") _, out("ymm9") _,
             out("ymm10") _, out("ymm11") _, out("ymm15") _,
             options(nomem, nostack),
         );
     }
-    steps.max(1) * 12 * 32
+    steps * 12 * 32
 }
 
 /// Eight `vpmaddubsw`, seven `vpaddw`, then `vpmaddwd` + `vpaddd`, 32 MACs each: int6 on AVX2.
 ///
 /// # Safety
 ///
-/// The CPU has AVX2.
+/// `steps` is not 0, and the CPU has AVX2.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn avx2_maddubs_x8(steps: u64) -> u64 {
+unsafe fn avx2_maddubs_x8(steps: u64) -> u64 {
     // SAFETY: registers only. Four chains, each the work of one i16 accumulator over 32 inputs.
     unsafe {
         asm!(
@@ -119,7 +129,7 @@ pub(super) unsafe fn avx2_maddubs_x8(steps: u64) -> u64 {
             "vpmaddwd {s3}, {s3}, {a}", "vpaddd {c3}, {c3}, {s3}",
             "dec {n}",
             "jnz 2b",
-            n = inout(reg) steps.max(1) => _,
+            n = inout(reg) steps => _,
             a = out(ymm_reg) _,
             t0 = out(ymm_reg) _, t1 = out(ymm_reg) _,
             s0 = out(ymm_reg) _, s1 = out(ymm_reg) _, s2 = out(ymm_reg) _, s3 = out(ymm_reg) _,
@@ -127,16 +137,16 @@ pub(super) unsafe fn avx2_maddubs_x8(steps: u64) -> u64 {
             options(nomem, nostack),
         );
     }
-    steps.max(1) * 4 * 8 * 32
+    steps * 4 * 8 * 32
 }
 
 /// `vpdpbusd` on zmm, 64 MACs each, on 24 independent chains.
 ///
 /// # Safety
 ///
-/// The CPU has AVX-512 VNNI.
+/// `steps` is not 0, and the CPU has AVX-512 VNNI.
 #[target_feature(enable = "avx512f,avx512vnni")]
-pub(super) unsafe fn avx512_dpbusd(steps: u64) -> u64 {
+unsafe fn avx512_dpbusd(steps: u64) -> u64 {
     // SAFETY: registers only. The accumulators' values do not matter, so they start as they are.
     unsafe {
         asm!(
@@ -147,7 +157,7 @@ pub(super) unsafe fn avx512_dpbusd(steps: u64) -> u64 {
             ".endr",
             "dec {n}",
             "jnz 2b",
-            n = inout(reg) steps.max(1) => _,
+            n = inout(reg) steps => _,
             out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _,
             out("zmm5") _, out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _,
             out("zmm10") _, out("zmm11") _, out("zmm12") _, out("zmm13") _, out("zmm14") _,
@@ -156,5 +166,56 @@ pub(super) unsafe fn avx512_dpbusd(steps: u64) -> u64 {
             options(nomem, nostack),
         );
     }
-    steps.max(1) * 24 * 64
+    steps * 24 * 64
+}
+
+/// Memory operand of `ldtilecfg`: palette 1, and eight tiles of 16 rows of 64 bytes.
+#[repr(C, align(64))]
+struct FullTiles {
+    palette: [u8; 16],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+impl FullTiles {
+    fn new() -> FullTiles {
+        let mut tiles = FullTiles {
+            palette: [0; 16],
+            row_bytes: [0; 16],
+            rows: [0; 16],
+        };
+        tiles.palette[0] = 1;
+        tiles.row_bytes[..8].fill(64);
+        tiles.rows[..8].fill(16);
+        tiles
+    }
+}
+
+/// `tdpbusd` on full tiles, 16 384 MACs each, on 4 chains as in the kernel: the peak.
+///
+/// # Safety
+///
+/// `steps` is not 0, and the CPU has AMX-INT8 and the process permission to use it.
+unsafe fn amx_dpbusd(steps: u64) -> u64 {
+    let config = FullTiles::new();
+    // SAFETY: tile registers only, zeroed by `ldtilecfg`.
+    unsafe {
+        asm!(
+            "ldtilecfg [{config}]",
+            "2:",
+            "tdpbusd tmm0, tmm4, tmm6",
+            "tdpbusd tmm1, tmm4, tmm7",
+            "tdpbusd tmm2, tmm5, tmm6",
+            "tdpbusd tmm3, tmm5, tmm7",
+            "dec {n}",
+            "jnz 2b",
+            "tilerelease",
+            config = in(reg) &config,
+            n = inout(reg) steps => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(readonly, nostack),
+        );
+    }
+    steps * 4 * 16 * 16 * 64
 }

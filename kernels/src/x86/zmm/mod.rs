@@ -1,0 +1,5 @@
+//! Kernels on 512-bit registers.
+
+pub(super) mod convert;
+pub(super) mod sink;
+pub(super) mod tile;

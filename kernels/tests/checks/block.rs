@@ -1,0 +1,106 @@
+//! Block leaves: codes and panels to outputs.
+
+use std::fmt::Debug;
+
+use half::{bf16, f16};
+use noisyquant_kernels::layout::codes_stride;
+use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
+use noisyquant_kernels::row::MicroKernel;
+use noisyquant_kernels::spec;
+use noisyquant_kernels::view::{Element, MatMut};
+
+use super::operands::{FILLS, Rng, around, fill, store_codes, widest};
+use crate::guarded::Guarded;
+
+/// The block leaf with the epilogue of the kernel's set: several panels, the last one partial, `y`
+/// strided and ending at the unmapped page.
+pub fn check(kernel: Ready<MicroKernel>) {
+    for (k, tiles) in [(64, 1), (192, 1), (128, 3)] {
+        check_sizes::<f32>(kernel, k, tiles, "random");
+    }
+    check_sizes::<f16>(kernel, 64, 1, "random");
+    check_sizes::<bf16>(kernel, 64, 1, "random");
+    for kind in FILLS {
+        check_sizes::<f32>(kernel, 64, 2, kind);
+    }
+}
+
+/// [`check`] for `k` inputs and working memory for `tiles` tiles.
+fn check_sizes<T: Element + PartialEq + Debug>(
+    kernel: Ready<MicroKernel>,
+    k: usize,
+    tiles: usize,
+    kind: &str,
+) {
+    let (mr, nr) = (kernel.tile.mr, kernel.tile.nr);
+    let width = widest(&kernel);
+    let epilogue = ready::epilogue(kernel.isa, T::ELEM).unwrap();
+    let mut rng = Rng(17);
+    // Behind two tiles, one of every height.
+    for m in around(mr).into_iter().chain(2 * mr + 2..3 * mr) {
+        for n in around(nr).into_iter().chain([3 * nr - 2]) {
+            let mut codes = vec![0u8; m * k];
+            let mut weights = vec![0i8; n * k];
+            fill(kind, width, &mut codes, &mut weights);
+            let panel = kernel.tile.panel();
+            let mut packed = Guarded::<i8>::aligned(panel.packed_len(n, k).unwrap());
+            panel.pack(&weights, k, n, k, &mut packed);
+            let stride = codes_stride(k) * kernel.code_bytes();
+            let mut a = Guarded::<u8>::new((m - 1) * stride + k * kernel.code_bytes());
+            for (r, row) in codes.chunks_exact(k).enumerate() {
+                store_codes(kernel, row, &mut a[r * stride..][..k * kernel.code_bytes()]);
+            }
+            let padded = n.next_multiple_of(nr);
+            let comp: Vec<i32> = (0..padded).map(|_| rng.below(999) as i32 - 500).collect();
+            let scale: Vec<f32> = (0..padded).map(|_| rng.float() + 2.0).collect();
+            let bias: Vec<f32> = (0..padded).map(|_| rng.float()).collect();
+            // What the layer does about the offset (eq. 6a).
+            let mut stored_comp = comp.clone();
+            for (comp, weights) in stored_comp.iter_mut().zip(weights.chunks_exact(k)) {
+                let sum: i32 = weights.iter().map(|w| i32::from(*w)).sum();
+                *comp += i32::from(kernel.code_offset) * sum;
+            }
+            let channels = Channels {
+                comp: &stored_comp,
+                scale: &scale,
+                bias: &bias,
+            };
+            let y_stride = n + m % 3;
+            let mut y = Guarded::<T>::new((m - 1) * y_stride + n);
+            let untouched = T::from_f32(-7.0);
+            y.fill(untouched);
+            let accumulators = tiles * kernel.tile.mr * nr;
+            let mut working = Guarded::<i32>::aligned(kernel.wide_panel(k) / 2 + accumulators);
+            let out = MatMut::new(&mut y[..], m, n, y_stride).unwrap();
+            let operand = Codes {
+                bytes: &a,
+                stride,
+                rows: m,
+                k,
+                max: width.0,
+            };
+            let panels = Panels {
+                bytes: &packed,
+                max: width.1,
+            };
+            kernel.run_block(operand, panels, epilogue, channels, &mut working, out);
+            for (i, value) in y.iter().enumerate() {
+                let (r, col) = (i / y_stride, i % y_stride);
+                let expected = if col < n {
+                    let row = &codes[r * k..(r + 1) * k];
+                    let acc = spec::accumulate(row, &weights[col * k..(col + 1) * k]);
+                    T::from_f32(spec::output(acc, comp[col], scale[col], bias[col]))
+                } else {
+                    untouched
+                };
+                assert_eq!(
+                    *value,
+                    expected,
+                    "{} block {kind} m={m} n={n} at {:?}",
+                    kernel.name,
+                    (r, col)
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The checks of each kind of row against `spec`, bit for bit.
+
+pub mod block;
+pub mod epilogue;
+pub mod operands;
+pub mod product;
+pub mod prologue;
