@@ -38,13 +38,11 @@ pub mod cli;
 pub mod compare;
 mod config;
 pub mod demo;
-pub mod embedded;
 mod error;
-mod images;
+mod input;
 mod linear;
 mod model;
 mod ops;
-pub mod photo;
 mod quantize;
 pub mod report;
 mod save;
@@ -58,7 +56,7 @@ pub use config::{
     SwinConfig, VitConfig,
 };
 pub use error::Error;
-pub use images::Images;
+pub use input::{Images, embedded, photo};
 pub use linear::{FloatLinear, Linear, float_kernel};
 pub use model::{Attention, Layer, Model, Observed, OpenOptions, Operation, Output};
 pub use quantize::{Calibration, Choice, LayerPlan, LayerReport};

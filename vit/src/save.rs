@@ -82,7 +82,7 @@ pub(crate) fn read(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model,
             got: "others".into(),
         });
     }
-    config.preprocess.apply_overrides(&options.overrides);
+    options.overrides.apply(&mut config.preprocess);
     config.check()?;
     let mut quantized = BTreeMap::new();
     for bytes in tensors.files() {

@@ -1,6 +1,5 @@
 //! Models: their layers in order, and the forward pass.
 
-pub(crate) mod names;
 mod patches;
 mod positions;
 mod run;
@@ -17,13 +16,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Architecture, Config, Error, LayerReport, Linear, Overrides, Workspace,
     attention::{Arithmetic, Heads, MAX_KEYS},
-    checkpoint::{Files, Tensors},
+    checkpoint::{Files, Names, Tensors},
     config::Sidecars,
     ops::{self, LayerNorm},
     save,
     workspace::Sizes,
 };
-use names::Names;
 pub(crate) use run::RunScratch;
 pub use run::{Observed, Operation, Output};
 use run::{Observer, Run, Timer};

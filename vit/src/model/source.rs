@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use noisyquant::QuantLinear;
 
-use super::{Layer, names::Names};
-use crate::{Config, Error, FloatLinear, Linear, checkpoint::Tensors, ops::LayerNorm};
+use super::Layer;
+use crate::{
+    Config, Error, FloatLinear, Linear,
+    checkpoint::{Names, Tensors},
+    ops::LayerNorm,
+};
 
 /// A checkpoint that is being read.
 pub(crate) struct Source<'a> {

@@ -1,9 +1,7 @@
 //! ViT, DeiT and DINOv2: pre-LN blocks with exact GELU in which all tokens attend to each other.
 
 use super::{
-    NamedTensor, Operation, mean_of_rows,
-    names::Names,
-    norm_tensors, patches, positions,
+    NamedTensor, Operation, mean_of_rows, norm_tensors, patches, positions,
     positions::Resampling,
     run::{Rows, Run},
     source::Source,
@@ -11,7 +9,7 @@ use super::{
 use crate::{
     Config, Error, Head, VitConfig,
     attention::Heads,
-    config::position_grid,
+    checkpoint::Names,
     ops::{self, LayerNorm},
     workspace::{Buffers, Sizes},
 };
@@ -297,7 +295,7 @@ fn read_tokens(
     let [_, placed, _] = source.shape("pos_embed", "[1, tokens, width]")?;
     let mut positions = source.tensor("pos_embed", &[1, placed, width])?;
     let names: &Names = source.names();
-    let grid = position_grid(names, placed, vit.prefix_tokens(), vit.registers);
+    let grid = names.position_grid(placed, vit.prefix_tokens(), vit.registers);
     let (before, grid) = grid.ok_or_else(|| Error::Shape {
         name: names.tensor("pos_embed"),
         expected: format!("[1, tokens of a square image, {width}]"),

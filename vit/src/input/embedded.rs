@@ -2,13 +2,14 @@
 //!
 //! `vit/assets/README.md` names their source, licences and split; `vit/train/` makes them.
 
-use crate::{Error, Images};
+use super::images::Images;
+use crate::error::Error;
 
 /// The weights, f16: 28×28 pixels, patches of 4×4, width 64, 6 blocks of 4 heads.
-pub const WEIGHTS: &[u8] = include_bytes!("../assets/vit-mnist.safetensors");
+pub const WEIGHTS: &[u8] = include_bytes!("../../assets/vit-mnist.safetensors");
 
-const TEST: &[u8] = include_bytes!("../assets/mnist-test.safetensors");
-const CALIBRATION: &[u8] = include_bytes!("../assets/mnist-calibration.safetensors");
+const TEST: &[u8] = include_bytes!("../../assets/mnist-test.safetensors");
+const CALIBRATION: &[u8] = include_bytes!("../../assets/mnist-calibration.safetensors");
 
 /// 500 images, 50 of each digit, that neither training nor calibration has seen.
 ///

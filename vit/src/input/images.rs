@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{Config, Error, checkpoint::Tensors};
+use crate::{checkpoint::Tensors, config::Config, error::Error};
 
 /// Images `[n, height, width]` of one channel with their labels.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Names of tensors: this crate's are timm's; Hugging Face's are translated to.
 
-use crate::{Error, checkpoint::Tensors};
+use super::tensors::Tensors;
+use crate::error::Error;
 
 /// How a checkpoint names the tensors that this crate calls `blocks.3.attn.qkv` and so on.
 #[derive(Clone, Debug)]
@@ -109,6 +110,27 @@ impl Names {
             Style::HuggingFace { dino: false, .. } => 1e-12,
             _ => 1e-6,
         }
+    }
+
+    /// How many of `placed` positions belong to tokens before the patches, and the side of the square
+    /// of the others. Registers have none in Hugging Face's files; in timm's either all tokens before
+    /// the patches have some or none has.
+    pub(crate) fn position_grid(
+        &self,
+        placed: usize,
+        prefix: usize,
+        registers: usize,
+    ) -> Option<(usize, usize)> {
+        let candidates = match (self.is_hugging_face(), registers) {
+            (true, _) => [prefix - registers; 2],
+            (false, 0) => [prefix, 0],
+            (false, _) => [0, prefix],
+        };
+        candidates.into_iter().find_map(|before| {
+            let patches = placed.checked_sub(before)?;
+            let grid = patches.isqrt();
+            (grid > 0 && grid * grid == patches).then_some((before, grid))
+        })
     }
 
     /// What the names of stages begin with.

@@ -14,7 +14,7 @@ use fast_image_resize::pixels::F32x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{ImageReader, RgbImage};
 
-use crate::{Interpolation, Preprocess};
+use crate::config::{Interpolation, Preprocess};
 
 /// Most pixels of a resized image: 12 bytes each, twice.
 const MAX_PIXELS: usize = 1 << 26;
