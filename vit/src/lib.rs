@@ -31,7 +31,6 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod attention;
 pub mod bench;
 mod checkpoint;
 pub mod cli;
@@ -40,7 +39,6 @@ mod config;
 pub mod demo;
 mod error;
 mod input;
-mod linear;
 mod model;
 mod ops;
 mod quantize;
@@ -57,7 +55,7 @@ pub use config::{
 };
 pub use error::Error;
 pub use input::{Images, embedded, photo};
-pub use linear::{FloatLinear, Linear, float_kernel};
 pub use model::{Attention, Layer, Model, Observed, OpenOptions, Operation, Output};
+pub use ops::{FloatLinear, Linear, float_kernel};
 pub use quantize::{Calibration, Choice, LayerPlan, LayerReport};
 pub use workspace::Workspace;

@@ -1,6 +1,6 @@
 //! Buffers of a forward pass, made once and used again.
 
-use crate::{Config, Model, attention::AttentionScratch, model::RunScratch};
+use crate::{Config, Model, model::RunScratch, ops::AttentionScratch};
 
 /// Every intermediate result of [`Model::forward`] for batches of up to some number of images.
 pub struct Workspace {

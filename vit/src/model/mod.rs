@@ -15,10 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Architecture, Config, Error, LayerReport, Linear, Overrides, Workspace,
-    attention::{Arithmetic, Heads, MAX_KEYS},
     checkpoint::{Files, Names, Tensors},
     config::Sidecars,
-    ops::{self, LayerNorm},
+    ops::{Arithmetic, Heads, LayerNorm, MAX_KEYS},
     save,
     workspace::Sizes,
 };
@@ -455,13 +454,3 @@ impl Model {
 /// intermediate results to stay in the caches. Eight images of a ViT-S/14 take 23.4 ms each at once on two
 /// threads, 21 one after the other, and 20.5 with an image on each thread.
 const FEW_ROWS: usize = 256;
-
-/// The mean of rows as long as itself.
-fn mean_of_rows(rows: &[f32], mean: &mut [f32]) {
-    mean.fill(0.0);
-    for row in rows.chunks_exact(mean.len()) {
-        ops::add(mean, row);
-    }
-    let count = rows.len() / mean.len();
-    mean.iter_mut().for_each(|mean| *mean /= count as f32);
-}

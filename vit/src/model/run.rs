@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::Layer;
 use crate::{
     Error,
-    attention::{Arithmetic, AttentionScratch, Bias, Heads},
+    ops::{Arithmetic, AttentionScratch, Bias, Heads},
 };
 
 /// Where a forward pass writes. A slice without elements is not written, and a pass that is not

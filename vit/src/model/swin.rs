@@ -2,15 +2,14 @@
 //! its sides from stage to stage.
 
 use super::{
-    NamedTensor, Operation, mean_of_rows, norm_tensors, patches,
+    NamedTensor, Operation, norm_tensors, patches,
     run::{Rows, Run},
     source::Source,
     windows::Windows,
 };
 use crate::{
     Config, Error, StageConfig, SwinConfig,
-    attention::{Bias, Heads},
-    ops::{self, LayerNorm},
+    ops::{self, Bias, Heads, LayerNorm, mean_of_rows},
     workspace::{Buffers, Sizes},
 };
 

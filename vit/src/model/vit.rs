@@ -1,16 +1,15 @@
 //! ViT, DeiT and DINOv2: pre-LN blocks with exact GELU in which all tokens attend to each other.
 
 use super::{
-    NamedTensor, Operation, mean_of_rows, norm_tensors, patches, positions,
+    NamedTensor, Operation, norm_tensors, patches, positions,
     positions::Resampling,
     run::{Rows, Run},
     source::Source,
 };
 use crate::{
     Config, Error, Head, VitConfig,
-    attention::Heads,
     checkpoint::Names,
-    ops::{self, LayerNorm},
+    ops::{self, Heads, LayerNorm, mean_of_rows},
     workspace::{Buffers, Sizes},
 };
 

@@ -1,6 +1,10 @@
-use noisyquant::DynamicMatmul;
+use noisyquant::{DynamicMatmul, Isa};
 
-use super::*;
+use super::{
+    attend::{Arithmetic, AttentionScratch},
+    exponential::exp2,
+    heads::{Bias, Heads},
+};
 
 /// Numbers in −1 .. 1 that look random.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -344,7 +348,7 @@ fn exp2_is_good_to_2e_7() {
 
         fn with_simd<S: pulp::Simd>(self, simd: S) {
             for x in S::as_mut_simd_f32s(self.0).0 {
-                *x = kernel::exp2(simd, *x);
+                *x = exp2(simd, *x);
             }
         }
     }

@@ -17,8 +17,8 @@ use noisyquant::{DynamicMatmul, DynamicRange, Error, Isa, MatMut, MatRef};
 use pulp::{Simd, WithSimd};
 
 use super::{
-    Heads, Part, UNIT,
-    kernel::{ROUND, polynomial, split_exponent},
+    exponential::{ROUND, polynomial, split_exponent},
+    heads::{Heads, Part, UNIT},
 };
 
 /// Queries at a time: whole tiles of most kernels, and their scores stay in L1.

@@ -7,42 +7,16 @@
 //! or feature; in integers, every sum is exact. So the results have the same bits for any number of threads
 //! and on every CPU; no gemm library promises that.
 
-mod integer;
-mod kernel;
-
-use std::ops::Range;
-
-use integer::Products;
 use noisyquant::Isa;
 
-/// Queries in a unit of the work that is divided between threads; a multiple of every kernel's
-/// block.
-const UNIT: usize = 32;
-
-/// Keys, or features, that an integer product can sum over.
-pub(crate) const MAX_KEYS: usize = 65_536;
+use super::{
+    float,
+    heads::{Bias, Heads, Part},
+    integer::{self, Products},
+};
 
 /// Multiply-adds below which a second thread costs more than it saves.
 const THREAD_PAYS: usize = 1 << 18;
-
-/// Sizes of the attention of one sequence.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Heads {
-    pub(crate) tokens: usize,
-    /// Features of a token, of all heads together.
-    pub(crate) width: usize,
-    pub(crate) heads: usize,
-}
-
-/// What is added to the scaled scores before softmax.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bias<'a> {
-    /// `[heads, tokens, tokens]`: of each head, of each query, for each key.
-    pub(crate) per_head: &'a [f32],
-    /// `[windows, tokens, tokens]`: sequence `s` adds `mask[s % windows]` in every head. −∞ hides a
-    /// key from a query.
-    pub(crate) mask: Option<&'a [f32]>,
-}
 
 /// How the two products of attention run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,7 +47,7 @@ impl AttentionScratch {
     pub(crate) fn new(sizes: impl IntoIterator<Item = Heads>, threads: usize) -> Self {
         let (mut numbers, mut tokens) = (0, 0);
         for heads in sizes {
-            numbers = numbers.max(heads.task_numbers());
+            numbers = numbers.max(task_numbers(heads));
             tokens = tokens.max(heads.tokens);
         }
         let scratch = |_| ThreadScratch {
@@ -105,80 +79,7 @@ impl ThreadScratch {
     }
 }
 
-/// What one thread, or a few, do.
-struct Part<'a> {
-    /// Units of queries.
-    units: Range<usize>,
-    heads: Range<usize>,
-    /// The rows of `units`, of each the features of `heads`.
-    mixed: Vec<&'a mut [f32]>,
-}
-
-impl Part<'_> {
-    /// The units before and from `unit` on, which begins at row `row`.
-    fn split_units(mut self, unit: usize, row: usize) -> (Self, Self) {
-        let second = Part {
-            units: unit..self.units.end,
-            heads: self.heads.clone(),
-            mixed: self.mixed.split_off(row),
-        };
-        self.units.end = unit;
-        (self, second)
-    }
-
-    /// The first `count` heads of so many features, and the others.
-    fn split_heads(self, count: usize, features: usize) -> (Self, Self) {
-        let Part {
-            units,
-            heads: Range { start, end },
-            mixed,
-        } = self;
-        let halves = mixed
-            .into_iter()
-            .map(|row| row.split_at_mut(count * features));
-        let (first, second) = halves.unzip();
-        let part = |heads, mixed| Part {
-            units: units.clone(),
-            heads,
-            mixed,
-        };
-        (
-            part(start..start + count, first),
-            part(start + count..end, second),
-        )
-    }
-}
-
 impl Heads {
-    /// Features of one head.
-    fn features(self) -> usize {
-        self.width / self.heads
-    }
-
-    /// Whether integer products can be so long.
-    pub(crate) fn fit_integers(self) -> bool {
-        self.tokens.max(self.features()) <= MAX_KEYS
-    }
-
-    /// Whether the integer products are faster than those in f32 on a CPU with a dot product of bytes; the
-    /// same on all, as it decides about the bits. They take 64 features or keys at a time, and packing the
-    /// operands is most of the work on short sequences: with AVX-512-VNNI and heads of 64 features, they take
-    /// 0.52 of the time at 257 tokens, 0.68 at 101 and 0.87 at 65; with 32 features 0.78, 0.98 and 1.2, which is
-    /// too little to give accuracy for.
-    pub(crate) fn gain_by_integers(self) -> bool {
-        self.features() >= 64 && self.tokens >= 64 && self.fit_integers()
-    }
-
-    /// Units of one sequence.
-    fn units(self) -> usize {
-        self.tokens.div_ceil(UNIT)
-    }
-
-    /// Numbers of scratch that a thread needs.
-    fn task_numbers(self) -> usize {
-        kernel::Task::numbers(self).max(integer::Task::numbers(self))
-    }
-
     /// Write `mixed[sequences, tokens, width]`, in each head `softmax(q · kᵀ / √d + bias) · v`, with
     /// `qkv[sequences, tokens, 3 · width]` holding all heads of q, then all of k, then all of v.
     ///
@@ -224,11 +125,11 @@ impl Heads {
         };
         call.divide(part, &mut scratch.threads[..threads])
     }
+}
 
-    /// The row of `mixed` at which `unit` begins.
-    fn first_row(self, unit: usize) -> usize {
-        unit / self.units() * self.tokens + unit % self.units() * UNIT
-    }
+/// Numbers of scratch that a thread needs.
+fn task_numbers(heads: Heads) -> usize {
+    float::Task::numbers(heads).max(integer::Task::numbers(heads))
 }
 
 /// What all threads of a call share.
@@ -282,7 +183,7 @@ impl Call<'_> {
         } = self;
         match self.arithmetic {
             Arithmetic::Float => {
-                pulp::Arch::new().dispatch(kernel::Task {
+                pulp::Arch::new().dispatch(float::Task {
                     heads,
                     qkv,
                     bias,
@@ -306,6 +207,3 @@ impl Call<'_> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
