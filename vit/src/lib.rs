@@ -43,11 +43,9 @@ mod model;
 mod ops;
 mod quantize;
 pub mod report;
-mod save;
+mod store;
 mod table;
 mod timing;
-mod words;
-mod workspace;
 
 pub use config::{
     Architecture, Config, Head, Interpolation, Overrides, Padding, Preprocess, StageConfig,
@@ -55,7 +53,7 @@ pub use config::{
 };
 pub use error::Error;
 pub use input::{Images, embedded, photo};
-pub use model::{Attention, Layer, Model, Observed, OpenOptions, Operation, Output};
+pub use model::{Attention, Layer, LayerReport, Model, Observed, Operation, Output, Workspace};
 pub use ops::{FloatLinear, Linear, float_kernel};
-pub use quantize::{Calibration, Choice, LayerPlan, LayerReport};
-pub use workspace::Workspace;
+pub use quantize::{Calibration, Choice, LayerPlan};
+pub use store::OpenOptions;

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, overrides::OverrideFlags, print};
-use crate::{Attention, Config, Layer, LayerReport, Linear, Model, table::Table, words};
+use crate::{Attention, Config, Layer, LayerReport, Linear, Model, quantize::words, table::Table};
 
 /// Architecture, layers and sizes of a checkpoint or quantized model
 #[derive(Args)]

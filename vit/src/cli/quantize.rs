@@ -18,7 +18,8 @@ use super::{
     print, progress,
 };
 use crate::{
-    Attention, Calibration, Choice, LayerPlan, LayerReport, Model, Workspace, table::Table, words,
+    Attention, Calibration, Choice, LayerPlan, LayerReport, Model, Workspace, quantize::words,
+    table::Table,
 };
 
 /// Images that run at once while their activations are sampled.

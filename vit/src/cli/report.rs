@@ -18,8 +18,8 @@ use crate::{
     bench::{Setting, Timing},
     checkpoint::Files,
     float_kernel,
+    quantize::words,
     report::{self, Choice, ReportData},
-    words,
 };
 
 /// Layers whose activations are shown.

@@ -8,9 +8,9 @@ use std::{
 use noisyquant::Scratch;
 use rayon::prelude::*;
 
-use super::Layer;
+use super::layer::Layer;
 use crate::{
-    Error,
+    error::Error,
     ops::{Arithmetic, AttentionScratch, Bias, Heads},
 };
 
@@ -290,10 +290,7 @@ impl Lane<'_, '_> {
         let layer = &self.layers[index];
         self.next += 1;
         let done = layer.linear.forward(input, output, self.scratch);
-        done.map_err(|source| Error::Layer {
-            layer: layer.name.clone(),
-            source,
-        })?;
+        done.map_err(Error::layer(&layer.name))?;
         self.lap(Operation::linear(&layer.name));
         if let Some(observe) = &mut self.observe {
             observe(Observed {

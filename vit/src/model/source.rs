@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use noisyquant::QuantLinear;
 
-use super::Layer;
+use super::layer::Layer;
 use crate::{
-    Config, Error, FloatLinear, Linear,
     checkpoint::{Names, Tensors},
-    ops::LayerNorm,
+    config::Config,
+    error::Error,
+    ops::{FloatLinear, LayerNorm, Linear},
 };
 
 /// A checkpoint that is being read.

@@ -2,15 +2,17 @@
 //! its sides from stage to stage.
 
 use super::{
-    NamedTensor, Operation, norm_tensors, patches,
-    run::{Rows, Run},
+    memory::{Buffers, Sizes},
+    named::{NamedTensor, norm_tensors},
+    patches,
+    run::{Operation, Rows, Run},
     source::Source,
     windows::Windows,
 };
 use crate::{
-    Config, Error, StageConfig, SwinConfig,
+    config::{Config, StageConfig, SwinConfig},
+    error::Error,
     ops::{self, Bias, Heads, LayerNorm, mean_of_rows},
-    workspace::{Buffers, Sizes},
 };
 
 /// Added to the variance in the norms between stages, which no configuration changes.

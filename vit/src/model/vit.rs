@@ -1,16 +1,18 @@
 //! ViT, DeiT and DINOv2: pre-LN blocks with exact GELU in which all tokens attend to each other.
 
 use super::{
-    NamedTensor, Operation, norm_tensors, patches, positions,
-    positions::Resampling,
-    run::{Rows, Run},
+    memory::{Buffers, Sizes},
+    named::{NamedTensor, norm_tensors},
+    patches,
+    positions::{self, Resampling},
+    run::{Operation, Rows, Run},
     source::Source,
 };
 use crate::{
-    Config, Error, Head, VitConfig,
     checkpoint::Names,
+    config::{Config, Head, VitConfig},
+    error::Error,
     ops::{self, Heads, LayerNorm, mean_of_rows},
-    workspace::{Buffers, Sizes},
 };
 
 /// What a ViT has beside its linear layers, which are the patch embedding, then qkv, proj, fc1 and

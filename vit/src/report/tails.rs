@@ -3,7 +3,7 @@
 use noisyquant::QuantLinear;
 
 use super::{Histogram, Panel, Tail};
-use crate::{Error, Linear, Model, Output, Workspace, words};
+use crate::{Error, Linear, Model, Output, Workspace, quantize::words};
 
 /// Bins of a histogram.
 const BINS: usize = 81;

@@ -2,7 +2,7 @@
 
 use noisyquant::{ChannelScale, Noise, Recipe, Shift, WeightRange};
 
-use crate::LayerReport;
+use crate::model::LayerReport;
 
 /// What was chosen for a layer beside its bits, such as `symmetric min-max + noise`.
 pub(crate) fn choice(report: &LayerReport) -> String {

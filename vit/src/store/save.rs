@@ -1,6 +1,4 @@
-//! One file that holds a whole model: the quantized layers as [`noisyquant::io`] stores them, all
-//! other tensors in f32, and in the metadata entry `noisyquant_vit` the configuration and what was
-//! chosen for each layer.
+//! A model as the bytes of one file.
 
 use std::{
     borrow::Cow,
@@ -9,89 +7,9 @@ use std::{
 
 use noisyquant::{QuantLinear, io};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde::{Deserialize, Serialize};
 
-use crate::{
-    Attention, Config, Error, LayerReport, Linear, Model, OpenOptions, Overrides,
-    checkpoint::Tensors,
-};
-
-/// The metadata entry.
-const KEY: &str = "noisyquant_vit";
-
-/// Version of the entry and of the tensors' names. A reader refuses later ones. The first had no `attention`.
-const VERSION: u32 = 2;
-
-#[derive(Serialize, Deserialize)]
-struct Header<'a> {
-    version: u32,
-    config: Cow<'a, Config>,
-    attention: Option<Attention>,
-    reports: Cow<'a, [LayerReport]>,
-}
-
-/// Read before the rest, whose form depends on it.
-#[derive(Deserialize)]
-struct Version {
-    version: u32,
-}
-
-/// Whether [`Model::to_bytes`] made this file.
-pub(crate) fn is_quantized(tensors: &Tensors<'_>) -> bool {
-    tensors.metadata(KEY).is_some()
-}
-
-/// The model of a file that [`Model::to_bytes`] made.
-pub(crate) fn read(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model, Error> {
-    let json = tensors.metadata(KEY).unwrap_or_default();
-    let wrong = |source| Error::Json {
-        what: format!("metadata `{KEY}`"),
-        source,
-    };
-    let Version { version } = serde_json::from_str(json).map_err(wrong)?;
-    if !(1..=VERSION).contains(&version) {
-        return Err(Error::Setting {
-            what: format!("metadata `{KEY}`"),
-            expected: format!("version 1 to {VERSION}"),
-            got: format!("version {version}"),
-        });
-    }
-    let header: Header<'_> = serde_json::from_str(json).map_err(wrong)?;
-    let attention = match (version, header.attention) {
-        (1, _) => Attention::F32,
-        (_, Some(attention)) => attention,
-        (_, None) => {
-            return Err(Error::Setting {
-                what: format!("metadata `{KEY}`"),
-                expected: "attention".into(),
-                got: "none".into(),
-            });
-        }
-    };
-    let mut config = header.config.into_owned();
-    let Overrides {
-        image_size,
-        heads,
-        layer_norm_eps,
-        ..
-    } = &options.overrides;
-    if image_size.is_some() || heads.is_some() || layer_norm_eps.is_some() {
-        return Err(Error::Setting {
-            what: "image size, heads and layer_norm_eps".into(),
-            expected: "them left as they are in a quantized file".into(),
-            got: "others".into(),
-        });
-    }
-    options.overrides.apply(&mut config.preprocess);
-    config.check()?;
-    let mut quantized = BTreeMap::new();
-    for bytes in tensors.files() {
-        quantized.extend(io::from_bytes(bytes, options.isa).map_err(Error::Quantized)?);
-    }
-    Model::restore(tensors, quantized, config, header.reports.into_owned())?
-        .on(options.isa)
-        .with_attention(attention)
-}
+use super::header::{Header, KEY, VERSION};
+use crate::{error::Error, model::Model, ops::Linear};
 
 impl Model {
     /// This model as the bytes of one safetensors file that [`Model::open`] reads on any CPU to the
