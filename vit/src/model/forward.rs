@@ -108,7 +108,7 @@ impl Model {
         }
         match &*self.body {
             Body::Vit(vit) => vit.head(&self.config, count, buffers, output.logits, &mut run),
-            Body::Swin(_) => run.linear(features, output.logits),
+            Body::Swin(swin) => swin.head(&self.config, count, buffers, output.logits, &mut run),
         }
     }
 
