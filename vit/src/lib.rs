@@ -31,21 +31,16 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-pub mod bench;
 mod checkpoint;
 pub mod cli;
-pub mod compare;
 mod config;
-pub mod demo;
 mod error;
 mod input;
+mod measure;
 mod model;
 mod ops;
 mod quantize;
-pub mod report;
 mod store;
-mod table;
-mod timing;
 
 pub use config::{
     Architecture, Config, Head, Interpolation, Overrides, Padding, Preprocess, StageConfig,
@@ -53,6 +48,7 @@ pub use config::{
 };
 pub use error::Error;
 pub use input::{Images, embedded, photo};
+pub use measure::{bench, compare, demo, report};
 pub use model::{Attention, Layer, LayerReport, Model, Observed, Operation, Output, Workspace};
 pub use ops::{FloatLinear, Linear, float_kernel};
 pub use quantize::{Calibration, Choice, LayerPlan};

@@ -6,12 +6,16 @@ use clap::Args;
 use indicatif::ProgressBar;
 use noisyquant::{Isa, Noise, Quantizer};
 
-use super::{Failure, folder, model, overrides::OverrideFlags, print, progress};
+use super::{failure::Failure, folder, model, overrides::OverrideFlags, print, progress};
 use crate::{
-    Calibration, LayerPlan, Linear, Model, OpenOptions, Workspace,
-    bench::{self, Contestant, FLOAT_BITS, Setting, Share, Timing},
-    float_kernel,
-    table::Table,
+    measure::{
+        bench::{self, Contestant, FLOAT_BITS, Setting, Share, Timing},
+        table::Table,
+    },
+    model::{Layer, Model, Workspace},
+    ops::{Linear, float_kernel},
+    quantize::{Calibration, LayerPlan},
+    store::OpenOptions,
 };
 
 /// Rows that layers are calibrated on: their time does not depend on what is in them.
@@ -164,7 +168,7 @@ pub(super) struct Entry {
 
 /// What to call a quantized model as it is.
 pub(super) fn contestant(model: Model) -> Entry {
-    let quantized = |layer: &crate::Layer| match &layer.linear {
+    let quantized = |layer: &Layer| match &layer.linear {
         Linear::Quantized(linear) => Some(linear.clone()),
         Linear::Float(_) => None,
     };

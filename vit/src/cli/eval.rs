@@ -5,8 +5,8 @@ use std::{fmt, path::PathBuf, time::Instant};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, folder, model, overrides::OverrideFlags, print, progress};
-use crate::{Model, Output, Workspace};
+use super::{failure::Failure, folder, model, overrides::OverrideFlags, print, progress};
+use crate::model::{Model, Output, Workspace};
 
 /// Top-1 and top-5 accuracy on a folder of classes, and images a second
 #[derive(Args)]

@@ -3,6 +3,7 @@
 mod bench;
 mod compare;
 mod eval;
+mod failure;
 mod folder;
 mod inspect;
 mod model;
@@ -19,10 +20,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::demo;
-
-/// Whatever stops a command: shown as one line.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use crate::measure::demo;
+use failure::Failure;
 
 /// Vision transformers on int8 and int6 kernels, with NoisyQuant's noise built in.
 ///

@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use super::Failure;
+use super::failure::Failure;
 
 /// A file that appears under its name when it is complete. Until then its bytes are in a temporary
 /// file in the same folder, which goes away on any failure and on Ctrl-C.

@@ -7,8 +7,8 @@ use globset::{Glob, GlobMatcher};
 use noisyquant::{ChannelScale, Objective, Quantizer, Range, Recipe, Shift, WeightQuantizer};
 use serde::Deserialize;
 
-use super::Failure;
-use crate::{Choice, LayerPlan};
+use super::failure::Failure;
+use crate::quantize::{Choice, LayerPlan};
 
 #[derive(Args, Debug)]
 pub(super) struct PlanFlags {

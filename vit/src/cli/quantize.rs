@@ -11,15 +11,17 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{
-    Failure, folder, model,
+    failure::Failure,
+    folder, model,
     output::OutputFile,
     overrides::OverrideFlags,
     plan::{self, PlanFlags},
     print, progress,
 };
 use crate::{
-    Attention, Calibration, Choice, LayerPlan, LayerReport, Model, Workspace, quantize::words,
-    table::Table,
+    measure::table::Table,
+    model::{Attention, LayerReport, Model, Workspace},
+    quantize::{Calibration, Choice, LayerPlan, words},
 };
 
 /// Images that run at once while their activations are sampled.

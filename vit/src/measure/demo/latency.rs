@@ -5,10 +5,13 @@ use std::time::Duration;
 use noisyquant::{Isa, Noise, Quantizer};
 use serde::Serialize;
 
-use super::{Subject, overhead::OverheadRow};
+use super::{overhead::OverheadRow, subject::Subject};
 use crate::{
-    Error, LayerPlan, Model, Output, Workspace, float_kernel,
-    timing::{Times, on_threads},
+    error::Error,
+    measure::timing::{Times, on_threads},
+    model::{Model, Output, Workspace},
+    ops::float_kernel,
+    quantize::LayerPlan,
 };
 
 /// Steps of the progress bar for each instruction set.

@@ -7,9 +7,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::timing::{Times, median, on_threads};
 use crate::{
-    Error, Model, Operation, Output, Workspace,
-    timing::{Times, median, on_threads},
+    error::Error,
+    model::{Model, Operation, Output, Workspace},
 };
 
 /// Bits of f32.

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Attention, bench::Timing, compare::Comparison};
+use crate::{
+    measure::{bench::Timing, compare::Comparison},
+    model::Attention,
+};
 
 /// What the page is made from. All of it was measured on the given images and on this machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,9 +1,16 @@
 //! A quantized model next to the float model that it was made from.
 
+use std::fmt;
+
 use noisyquant::Scratch;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Linear, Model, Output, Workspace};
+use super::table::Table;
+use crate::{
+    error::Error,
+    model::{Layer, Model, Output, Workspace},
+    ops::Linear,
+};
 
 /// How far a quantized model is from its float model, over some images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,7 +67,7 @@ impl<'a> Comparer<'a> {
     /// [`Error::Pair`] if the models are not of the same architecture and sizes.
     pub fn new(float: &'a Model, quantized: &'a Model) -> Result<Self, Error> {
         let [expected, got] = [float, quantized].map(|model| model.config().to_string());
-        let same = |(a, b): (&crate::Layer, &crate::Layer)| {
+        let same = |(a, b): (&Layer, &Layer)| {
             let sizes = |linear: &Linear| (linear.in_features(), linear.out_features());
             a.name == b.name && sizes(&a.linear) == sizes(&b.linear)
         };
@@ -172,6 +179,36 @@ impl<'a> Comparer<'a> {
                 })
                 .collect(),
         })
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            cosine_mean,
+            cosine_least,
+            least_image,
+            ..
+        } = self;
+        writeln!(f, "{} images", self.images)?;
+        writeln!(
+            f,
+            "cosine similarity of the features: mean {cosine_mean:.5}, least {cosine_least:.5} ({least_image})"
+        )?;
+        if let Some(agreement) = self.top1_agreement {
+            writeln!(f, "same answer: {:.2} % of the images", 100.0 * agreement)?;
+        }
+        writeln!(
+            f,
+            "\nRelative squared error of each layer's output, given the float model's input (alone)\n\
+             and given that of the quantized layers before it (along):\n"
+        )?;
+        let mut table = Table::new(&[["layer", "alone", "along"]]);
+        for layer in &self.layers {
+            let [alone, along] = [layer.alone, layer.along].map(|error| format!("{error:.2e}"));
+            table.push(vec![layer.layer.clone(), alone, along]);
+        }
+        write!(f, "{table}")
     }
 }
 

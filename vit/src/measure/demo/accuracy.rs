@@ -4,8 +4,13 @@ use noisyquant::Noise;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{Options, Subject};
-use crate::{Error, Images, LayerPlan, Model, Output, Workspace};
+use super::{options::Options, subject::Subject};
+use crate::{
+    error::Error,
+    input::Images,
+    model::{Model, Output, Workspace},
+    quantize::LayerPlan,
+};
 
 /// Bits of weights and activations that are tried.
 const BITS: [u32; 3] = [8, 6, 4];

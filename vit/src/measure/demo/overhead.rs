@@ -5,10 +5,10 @@ use std::time::Duration;
 use noisyquant::{Isa, Noise, QuantLinear, Quantizer, Range, Scratch};
 use serde::Serialize;
 
-use super::Subject;
+use super::subject::Subject;
 use crate::{
-    Error,
-    timing::{Times, on_threads},
+    error::Error,
+    measure::timing::{Times, on_threads},
 };
 
 /// Steps of the progress bar for each instruction set.

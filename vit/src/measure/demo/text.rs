@@ -2,8 +2,13 @@
 
 use std::fmt;
 
-use super::{AccuracyRow, LatencyRow, OverheadRow, Report, Score};
-use crate::table::Table;
+use super::{
+    accuracy::{AccuracyRow, Score},
+    latency::LatencyRow,
+    overhead::OverheadRow,
+    results::Report,
+};
+use crate::measure::table::Table;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,48 +1,20 @@
-//! What quantization and its noise do to the embedded model: accuracy, latency and overhead, all
-//! measured on the spot.
-
-mod accuracy;
-mod latency;
-mod options;
-mod overhead;
-mod text;
+//! All measurements of the demo, one after the other.
 
 use std::time::Instant;
 
 use indicatif::ProgressBar;
 use noisyquant::{Isa, QuantLinear, Quantizer, Range};
-use serde::Serialize;
 
-use crate::{Calibration, Error, LayerPlan, Model, Workspace, embedded};
-
-pub use accuracy::{AccuracyRow, Score};
-pub use latency::{Latency, LatencyRow};
-pub use options::{Options, RangeChoice, Scheme};
-pub use overhead::OverheadRow;
+use super::{accuracy, latency, options::Options, overhead, results::Report, subject::Subject};
+use crate::{
+    error::Error,
+    input::embedded,
+    model::{Model, Workspace},
+    quantize::Calibration,
+};
 
 /// Calibration rows kept of each layer.
 const CALIBRATION_ROWS: usize = 1024;
-
-/// Everything that the demo found. Displays as tables; serializes for other programs.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// The model in a few words.
-    pub model: String,
-    /// How the ranges of the activations were found, in a few words.
-    pub ranges: String,
-    /// Test images that the accuracy was judged by.
-    pub test_images: usize,
-    /// Training images that calibrated the layers.
-    pub calibration_images: usize,
-    /// Accuracy of f32 and of each number of bits and quantizer, plain and with noise.
-    pub accuracy: Vec<AccuracyRow>,
-    /// Time per image.
-    pub latency: Latency,
-    /// What the noise costs.
-    pub overhead: Vec<OverheadRow>,
-    /// How long all this took.
-    pub seconds: f64,
-}
 
 /// Measure everything, showing on `progress` what is being done.
 ///
@@ -99,22 +71,4 @@ fn has_kernels(isa: Isa) -> bool {
     };
     let layer = QuantLinear::builder(&[1.0], 1, 1).quantizer(Quantizer::symmetric(range));
     layer.isa(isa).build().is_ok()
-}
-
-/// What every measurement works on.
-struct Subject<'a> {
-    float: &'a Model,
-    calibration: &'a Calibration,
-    options: &'a Options,
-    progress: &'a ProgressBar,
-}
-
-impl Subject<'_> {
-    /// The model with every layer quantized in the same way.
-    fn quantize(&self, plan: &LayerPlan) -> Result<Model, Error> {
-        let quantized = self
-            .float
-            .quantize(&|_| plan.clone(), self.calibration, &|_| ());
-        quantized.map(|(model, _)| model)
-    }
 }

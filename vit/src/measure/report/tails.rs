@@ -2,8 +2,13 @@
 
 use noisyquant::QuantLinear;
 
-use super::{Histogram, Panel, Tail};
-use crate::{Error, Linear, Model, Output, Workspace, quantize::words};
+use super::data::{Histogram, Panel, Tail};
+use crate::{
+    error::Error,
+    model::{Model, Output, Workspace},
+    ops::Linear,
+    quantize::words,
+};
 
 /// Bins of a histogram.
 const BINS: usize = 81;

@@ -2,8 +2,12 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Choice, Panel, ReportData, Tail, chart, explain};
-use crate::{
+use super::{
+    chart,
+    data::{Choice, Panel, ReportData, Tail},
+    explain,
+};
+use crate::measure::{
     bench::{FLOAT_BITS, Timing},
     compare::LayerError,
 };

@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::Histogram;
-use crate::compare::LayerError;
+use super::data::Histogram;
+use crate::measure::compare::LayerError;
 
 /// A range of numbers on a stretch of a drawing.
 #[derive(Clone, Copy)]
