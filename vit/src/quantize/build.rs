@@ -1,6 +1,6 @@
 //! From a float model to a quantized one, layer by layer.
 
-use noisyquant::{Errors, Noise, Outcome, QuantLinear, Recipe};
+use noisyquant::{Candidates, Errors, Noise, Outcome, QuantLinear, Recipe};
 use rayon::prelude::*;
 
 use super::{
@@ -91,18 +91,18 @@ fn build(
             (linear, recipe, None, after)
         }
         Choice::Auto { seed } => {
-            let (mut linear, outcome) = builder.build_auto().map_err(&wrong)?;
+            // With the layer's own draw, so that the errors are those of what is built.
+            let candidates = Candidates {
+                noises: vec![Noise::Searched { seed: *seed }],
+                ..Candidates::default()
+            };
+            let chosen = builder.build_auto_from(&candidates);
+            let (linear, outcome) = chosen.map_err(&wrong)?;
             let Outcome {
-                mut recipe,
+                recipe,
                 before,
                 after,
             } = outcome;
-            if let Noise::Searched { seed: chosen } = &mut recipe.noise
-                && chosen != seed
-            {
-                *chosen = *seed;
-                linear = builder.recipe(recipe.clone()).build().map_err(&wrong)?;
-            }
             (linear, recipe, Some(before), after)
         }
         Choice::Float => {

@@ -18,9 +18,10 @@ pub struct LayerPlan {
 /// Who decides about a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Choice {
-    /// [`noisyquant::Builder::build_auto`].
+    /// [`noisyquant::Builder::build_auto_from`] the default candidates, with noise from a seed.
     Auto {
-        /// Where noise comes from, if noise is chosen. The choice itself is made with seed 0.
+        /// Where noise comes from. It is chosen where this draw of it helps; the rest of the choice
+        /// does not depend on the seed.
         seed: u64,
     },
     /// The caller. Layer number `l` draws its noise from the recipe's seed plus `l`.
