@@ -7,8 +7,8 @@
 //! are embedded ([`embedded`]); [`demo`] measures on them what quantization and its noise do to
 //! accuracy and to latency.
 //!
-//! Around that, [`photo`] makes a model's input of an image file, [`compare`] puts a quantized model
-//! next to its float model, [`bench`](mod@bench) times models in turn, [`report`] writes a page about them, and
+//! Around that, [`photo`] makes a model's input of an image file, [`compare`] puts a quantized model next to
+//! its float model, [`bench`](mod@bench) times models in turn, [`report`] writes a page about them, and
 //! [`cli`] is the command `noisyquant`.
 //!
 //! ```

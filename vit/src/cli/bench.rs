@@ -26,10 +26,10 @@ const NOISE_RANGE: f32 = 0.01;
 /// Latency per image in f32, int8 and int6, plain and noisy, per instruction set
 #[derive(Args)]
 #[command(after_help = "\
-A float checkpoint is quantized for the purpose, with ranges that are good enough for timing; a quantized model \
-is timed as it is. Times are medians of interleaved runs, of a batch divided by its images. With --json, one \
-line for each with name, bits, noise, isa, batch, threads, med_ms and rounds, then one for each kind of operation \
-with its share of the time.
+A float checkpoint is quantized for the purpose, with ranges that are good enough for timing; a quantized \
+model is timed as it is. Times are medians of interleaved runs, of a batch divided by its images. With \
+--json, one line for each with name, bits, noise, isa, batch, threads, med_ms and rounds, then one for each \
+kind of operation with its share of the time.
 
 Examples:
   noisyquant bench checkpoint/

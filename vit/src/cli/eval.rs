@@ -55,7 +55,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let classes = model.config().classes;
     if names.len() > classes {
         let (folder, got) = (arguments.images.display(), names.len());
-        return Err(format!("{folder}: expected at most {classes} folders, one for each class of the model, got {got}").into());
+        return Err(format!(
+            "{folder}: expected at most {classes} folders, one for each class of the model, got {got}"
+        )
+        .into());
     }
     let batch = usize::from(arguments.batch).min(images.len().max(1));
     let mut workspace = Workspace::new(&model, batch);

@@ -199,7 +199,8 @@ impl Settings {
             (true, ..) => Choice::Float,
             (_, BiasFlag::Auto, None) => Choice::Auto { seed: self.seed },
             (_, BiasFlag::Auto, Some(_)) => {
-                let message = "expected a bias of none, noise, shift or shift+scale beside a quantizer, got auto";
+                let message = "expected a bias of none, noise, shift or shift+scale beside a quantizer, \
+                    got auto";
                 return Err(format!("layer `{layer}`: {message}").into());
             }
             (_, bias, quantizer) => {

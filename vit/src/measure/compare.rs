@@ -193,7 +193,8 @@ impl fmt::Display for Comparison {
         writeln!(f, "{} images", self.images)?;
         writeln!(
             f,
-            "cosine similarity of the features: mean {cosine_mean:.5}, least {cosine_least:.5} ({least_image})"
+            "cosine similarity of the features: mean {cosine_mean:.5}, least {cosine_least:.5} \
+             ({least_image})"
         )?;
         if let Some(agreement) = self.top1_agreement {
             writeln!(f, "same answer: {:.2} % of the images", 100.0 * agreement)?;

@@ -3,7 +3,7 @@
 use super::run::RunScratch;
 use crate::config::Config;
 
-/// Every intermediate result of [`Model::forward`](crate::Model::forward) for batches of up to some number of images.
+/// Buffers of [`Model::forward`](crate::Model::forward), for batches of up to some number of images.
 pub struct Workspace {
     pub(super) config: Config,
     pub(super) max_images: usize,

@@ -14,11 +14,12 @@ use crate::{
 };
 
 impl Model {
-    /// A copy of this float model whose linear layers run through integer kernels as `plan` says of
-    /// each name. Attention of a ViT becomes [`Int8`](crate::Attention::Int8) where heads have at least 64 features and images
-    /// as many tokens, unless no layer is quantized; [`Model::with_attention`] changes that. Layers are worked
-    /// on in parallel on rayon's current pool; `progress` hears of each that is done, in no certain order. The result does not depend on the order or the number of
-    /// threads. Reports are in the order of the layers.
+    /// A copy of this float model whose linear layers run through integer kernels as `plan` says of each
+    /// name. Attention of a ViT becomes [`Int8`](crate::Attention::Int8) where heads have at least 64
+    /// features and images as many tokens, unless no layer is quantized; [`Model::with_attention`] changes
+    /// that. Layers are worked on in parallel on rayon's current pool; `progress` hears of each that is done,
+    /// in no certain order. The result does not depend on the order or the number of threads. Reports are in
+    /// the order of the layers.
     ///
     /// # Errors
     ///

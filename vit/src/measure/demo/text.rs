@@ -34,7 +34,8 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.latency_table())?;
         writeln!(
             f,
-            "Overhead of the noise: time with noise / time without, medians of paired runs. `control` is the\n\
+            "Overhead of the noise: time with noise / time without, medians of paired runs. `control` is \
+             the\n\
              plain program against a copy of itself: what this measurement cannot tell apart.\n"
         )?;
         writeln!(f, "{}", self.overhead_table())?;

@@ -119,7 +119,8 @@ pub(super) fn histogram(
             @for (at, share) in histogram.shares.iter().enumerate() {
                 @if *share > 0.0 {
                     @let height = bottom - y.place(scaled(*share));
-                    rect.bar x=(format!("{:.2}", left + bin * at as f64)) y=(format!("{:.2}", bottom - height))
+                    rect.bar x=(format!("{:.2}", left + bin * at as f64))
+                        y=(format!("{:.2}", bottom - height))
                         width=(format!("{:.2}", bin)) height=(format!("{height:.2}")) {}
                 }
             }
@@ -200,7 +201,10 @@ pub(super) fn errors(layers: &[LayerError]) -> Markup {
                 @let (alone, along) = (place(layer.alone), place(layer.along));
                 text.row x=(left - 8.0) y=(y + 4.0) text-anchor="end" { (layer.layer) }
                 g {
-                    title { (layer.layer) ": alone " (percent(layer.alone)) ", along the way " (percent(layer.along)) }
+                    title {
+                        (layer.layer) ": alone " (percent(layer.alone))
+                        ", along the way " (percent(layer.along))
+                    }
                     line.stem x1=(alone) x2=(along) y1=(y) y2=(y) {}
                     @if layer.along > 0.0 { circle.along cx=(along) cy=(y) r="4" {} }
                     @if layer.alone > 0.0 { circle.alone cx=(alone) cy=(y) r="4" {} }

@@ -21,11 +21,11 @@ pub(super) fn idea() -> Markup {
         (drawing())
         p {
             b { "NoisyQuant" } " (Liu et al., CVPR 2023) adds a fixed bias to the numbers before they are \
-            rounded: one number for each input channel, drawn at random once and then kept. Numbers that were all \
-            rounded the same way now fall on different sides of the boundary between two levels, and \
-            their errors cancel on average. What the bias adds to the layer's output is known exactly, so it is \
-            subtracted there again, inside the constant that the layer adds anyway: nothing is left of the \
-            bias but the better rounding, and it takes next to no time."
+            rounded: one number for each input channel, drawn at random once and then kept. Numbers that \
+            were all rounded the same way now fall on different sides of the boundary between two levels, \
+            and their errors cancel on average. What the bias adds to the layer's output is known exactly, \
+            so it is subtracted there again, inside the constant that the layer adds anyway: nothing is left \
+            of the bias but the better rounding, and it takes next to no time."
         }
         p {
             "The same place in the computation takes any bias per channel, not just a random one. This \
@@ -59,7 +59,8 @@ fn drawing() -> Markup {
                         line.level x1=(x(level)) x2=(x(level)) y1=(top + 18.0) y2=(top + 54.0) {}
                         text.tick x=(x(level)) y=(top + 68.0) text-anchor="middle" { "level " (level) }
                     }
-                    line.grid x1=(x(0.5)) x2=(x(0.5)) y1=(top + 22.0) y2=(top + 50.0) stroke-dasharray="4 3" {}
+                    line.grid x1=(x(0.5)) x2=(x(0.5)) y1=(top + 22.0) y2=(top + 50.0)
+                        stroke-dasharray="4 3" {}
                     text.tick x=(x(0.5)) y=(top + 68.0) text-anchor="middle" { "boundary" }
                     @for (at, bias) in biases.iter().enumerate() {
                         // Equal values would hide each other: the channels lie one above the other.
@@ -67,14 +68,17 @@ fn drawing() -> Markup {
                     }
                     @let mean = mean_read_back(&biases);
                     text.mark x=(x(1.12)) y=(top + 30.0) { "read back on average: " (format!("{mean:.2}")) }
-                    text.tick x=(x(1.12)) y=(top + 47.0) { "true value 0.35, error " (format!("{:+.2}", mean - VALUE).replace('-', "−")) }
+                    text.tick x=(x(1.12)) y=(top + 47.0) {
+                        "true value 0.35, error " (format!("{:+.2}", mean - VALUE).replace('-', "−"))
+                    }
                 }
             }
             figcaption {
                 "Three channels hold the same value, 0.35 of a step. Without a bias all are rounded down to \
                 level 0, and all three errors point the same way. With a different bias for each channel one \
                 of them crosses the boundary and is rounded up; after the biases are subtracted again, the \
-                average is nearly right. (An illustration with made-up numbers; everything below is measured.)"
+                average is nearly right. (An illustration with made-up numbers; everything below is \
+                measured.)"
             }
         }
     }

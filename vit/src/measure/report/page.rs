@@ -96,12 +96,15 @@ fn tails(data: &ReportData) -> Markup {
     html! {
         h2 { "Numbers before and after the bias" }
         p {
-            "The inputs of the layers with the heaviest tails, one of each kind. " b { "Plain" } ": the numbers as they \
-            are, and the levels of a plain quantizer that reaches to the largest of them on either side. "
-            b { "This model" } ": the numbers that it rounds, after shift, scale and noise, and the levels that \
-            were chosen for it. The upper charts show the whole range, and bars are shares of all numbers in powers of \
-            ten, so that rare large numbers can be seen at all; the lower charts magnify the middle, where "
-            span.key.line {} " marks each level. Measured on the float model's activations for " (counted(data.tail_images, "image")) "."
+            "The inputs of the layers with the heaviest tails, one of each kind. " b { "Plain" } ": the \
+            numbers as they are, and the levels of a plain quantizer that reaches to the largest of \
+            them on either side. "
+            b { "This model" } ": the numbers that it rounds, after shift, scale and noise, and the levels \
+            that were chosen for it. The upper charts show the whole range, and bars are shares of all \
+            numbers in powers of ten, so that rare large numbers can be seen at all; the lower \
+            charts magnify the middle, where "
+            span.key.line {} " marks each level. Measured on the float model's activations for "
+            (counted(data.tail_images, "image")) "."
         }
         @for tail in &data.tails {
             h3 { (tail.layer) }
@@ -133,7 +136,8 @@ fn panel(tail: &Tail, when: &str, panel: &Panel, title: Markup) -> Markup {
                 " of " (panel.levels.len()) "."
             }
             (chart::histogram(&label("whole range"), "value, whole range", &panel.full, &panel.levels, true))
-            (chart::histogram(&label("the middle"), "value, the middle magnified", &panel.zoom, &panel.levels, false))
+            @let (middle, axis) = (label("the middle"), "value, the middle magnified");
+            (chart::histogram(&middle, axis, &panel.zoom, &panel.levels, false))
         }
     }
 }
@@ -142,11 +146,12 @@ fn errors(data: &ReportData) -> Markup {
     html! {
         h2 { "Error of each layer" }
         p {
-            "How far each layer's output is from the float model's: squared error divided by the squared size of \
-            the output, on a scale of powers of ten. " span.key {} " the layer " b { "alone" } ", given exactly the \
-            input that the float model gives it: what rounding in this layer does. " span.key.ring {} " the layer "
-            b { "along the way" } ", given what the quantized layers before it made of the image: what has \
-            gathered up to there."
+            "How far each layer's output is from the float model's: squared error divided by the squared \
+            size of the output, on a scale of powers of ten. " span.key {} " the layer "
+            b { "alone" } ", given exactly the input that the float model gives it: what \
+            rounding in this layer does. " span.key.ring {}
+            " the layer " b { "along the way" } ", given what the quantized layers before it made of the \
+            image: what has gathered up to there."
         }
         figure.card.scroll { (chart::errors(&data.comparison.layers)) }
     }
@@ -163,8 +168,10 @@ fn latency(data: &ReportData) -> Markup {
         h2 { "Latency" }
         p {
             "Median time of an image in milliseconds, shorter is better, on each instruction set that this \
-            machine's processor has (but plain code without one, which is far slower). The f32 model runs on the kernel "
-            code { (data.float_kernel) } ". Softmax, LayerNorm and GELU are f32 in all of them; the products of attention are "
+            machine's processor has (but plain code without one, which is far slower). The f32 model runs on \
+            the kernel "
+            code { (data.float_kernel) }
+            ". Softmax, LayerNorm and GELU are f32 in all of them; the products of attention are "
             (data.attention) " in the quantized ones."
         }
         @for (threads, batch) in settings {
@@ -220,20 +227,20 @@ fn choices(choices: &[Choice], errors: &[LayerError]) -> Markup {
     html! {
         h2 { "What was chosen" }
         p {
-            "W8A6 means 8 bits for weights and 6 bits for inputs; errors are those of the chart above. The rest \
-            says where the levels are and what else was done:"
+            "W8A6 means 8 bits for weights and 6 bits for inputs; errors are those of the chart above. The \
+            rest says where the levels are and what else was done:"
         }
         ul.soft {
-            li { b { "symmetric, centred, twin" } ": levels as far below zero as above; the same without one at \
-                zero itself; or fine steps below zero and coarse steps above" }
+            li { b { "symmetric, centred, twin" } ": levels as far below zero as above; the same without one \
+                at zero itself; or fine steps below zero and coarse steps above" }
             li { b { "min-max, percentile, searched" } ": the levels reach to the largest number seen in \
-                calibration, to less than that, or as far as makes the output best; × 1.25 leaves as much room \
-                for larger ones" }
+                calibration, to less than that, or as far as makes the output best; × 1.25 leaves as much \
+                room for larger ones" }
             li { b { "shift, scale, noise" } ": the bias and scale of each channel, as above; the larger the \
-                scale's number, from 0 to 1, the more alike channels become; onto a level: a channel's mean falls on a \
-                level" }
-            li { b { "weights clipped, compensated" } ": the largest weights are cut off where that helps the \
-                rest; the rounding errors of weights make up for each other" }
+                scale's number, from 0 to 1, the more alike channels become; onto a level: a channel's mean \
+                falls on a level" }
+            li { b { "weights clipped, compensated" } ": the largest weights are cut off where that helps \
+                the rest; the rounding errors of weights make up for each other" }
             li { b { "bias corrected" } ": the average error of each output is subtracted" }
         }
         div.card.scroll {

@@ -1,7 +1,7 @@
 //! Attention in f32; the part of it that one thread does.
 //!
-//! A block is as many queries as two vectors have lanes, or one at the end of a sequence. Its scores are kept with the keys as rows
-//! and a lane for each query:
+//! A block is as many queries as two vectors have lanes, or one at the end of a sequence. Its scores are kept
+//! with the keys as rows and a lane for each query:
 //!
 //! ```text
 //!              lanes: queries                    lanes: features

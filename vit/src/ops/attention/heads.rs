@@ -42,8 +42,8 @@ impl Heads {
     /// Whether the integer products are faster than those in f32 on a CPU with a dot product of bytes; the
     /// same on all, as it decides about the bits. They take 64 features or keys at a time, and packing the
     /// operands is most of the work on short sequences: with AVX-512-VNNI and heads of 64 features, they take
-    /// 0.52 of the time at 257 tokens, 0.68 at 101 and 0.87 at 65; with 32 features 0.78, 0.98 and 1.2, which is
-    /// too little to give accuracy for.
+    /// 0.52 of the time at 257 tokens, 0.68 at 101 and 0.87 at 65; with 32 features 0.78, 0.98 and 1.2, which
+    /// is too little to give accuracy for.
     pub(crate) fn gain_by_integers(self) -> bool {
         self.features() >= 64 && self.tokens >= 64 && self.fit_integers()
     }
