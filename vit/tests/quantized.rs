@@ -1,12 +1,16 @@
 //! The embedded model on its images, in f32 and quantized.
 
+mod common;
+
 use std::sync::Mutex;
 
+use common::File;
 use noisyquant::{Errors, Isa, Noise, QuantLinear, Quantizer};
 use noisyquant_vit::{
     Calibration, Choice, Error, FloatLinear, LayerPlan, LayerReport, Linear, Model, OpenOptions,
     Output, Workspace, embedded,
 };
+use serde_json::Value;
 
 const IMAGES: usize = 500;
 
@@ -320,6 +324,30 @@ fn a_stored_model_gives_the_same_bits() {
         assert!(error.contains("digits.safetensors: expected"), "{error}");
         assert_eq!(error.lines().count(), 1);
     }
+}
+
+/// A file whose metadata has fields that only a later version knows still opens.
+#[test]
+fn a_stored_model_may_say_more_than_is_read() {
+    let model = float();
+    let quantized = quantize(&model, &LayerPlan::new(8), &calibration(&model)).unwrap();
+    let mut file = File::parse(&quantized.to_bytes().unwrap());
+    let entry = file.metadata.get_mut("noisyquant_vit").unwrap();
+    let mut header: Value = serde_json::from_str(entry).unwrap();
+    for path in [
+        "",
+        "/config",
+        "/config/preprocess",
+        "/reports/0",
+        "/reports/0/after",
+    ] {
+        let object = header.pointer_mut(path).unwrap().as_object_mut().unwrap();
+        object.insert("of_a_later_version".into(), 1.into());
+    }
+    *entry = header.to_string();
+    let opened = Model::from_safetensors(&file.bytes()).unwrap();
+    assert_eq!(opened.config(), quantized.config());
+    assert_eq!(opened.reports(), quantized.reports());
 }
 
 #[test]

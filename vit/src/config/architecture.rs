@@ -14,6 +14,7 @@ const MAX_WIDTH: usize = 65_536;
 /// The kinds of models.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Architecture {
     /// ViT, DeiT or DINOv2.
     Vit(VitConfig),
@@ -23,6 +24,7 @@ pub enum Architecture {
 
 /// Sizes of a vision transformer whose tokens all attend to each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct VitConfig {
     /// Height and width of a patch, in pixels; divides the image size.
     pub patch_size: usize,
@@ -50,6 +52,7 @@ pub struct VitConfig {
 /// What logits are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Head {
     /// One layer on the class token.
     ClassToken,
@@ -61,6 +64,7 @@ pub enum Head {
 
 /// Sizes of a Swin transformer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SwinConfig {
     /// Height and width of a patch, in pixels; divides the image size.
     pub patch_size: usize,
@@ -76,6 +80,7 @@ pub struct SwinConfig {
 
 /// Sizes of one stage of a Swin transformer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StageConfig {
     /// Number of blocks; every second one shifts its windows.
     pub depth: usize,

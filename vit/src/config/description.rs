@@ -17,6 +17,7 @@ const MAX_RESIZE: usize = 4 * MAX_IMAGE;
 
 /// Everything that a forward pass and its caller need to know about a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Config {
     /// The kind of model and its sizes.
     pub architecture: Architecture,

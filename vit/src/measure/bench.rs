@@ -18,6 +18,7 @@ pub(crate) const FLOAT_BITS: u32 = 32;
 
 /// The median time of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Timing {
     /// `f32`, `int8`, `int6`, or bits of weights and activations such as `W8A6`.
     pub name: String,
@@ -112,6 +113,7 @@ pub fn time(
 
 /// The share of the time of a pass that one kind of operation takes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Share {
     /// What is done.
     pub operation: String,

@@ -14,6 +14,7 @@ use crate::{
 
 /// How far a quantized model is from its float model, over some images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Comparison {
     /// How many images.
     pub images: usize,
@@ -31,6 +32,7 @@ pub struct Comparison {
 
 /// `Σ(error²) / Σ(output²)` of a linear layer's outputs, over all rows and images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LayerError {
     /// Name of the layer.
     pub layer: String,

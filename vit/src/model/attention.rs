@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// between them is in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Attention {
     /// In f32.
     #[default]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ops::Linear;
 
 /// A linear layer of a model.
+#[non_exhaustive]
 pub struct Layer {
     /// Its name in timm's style, such as `blocks.3.attn.qkv`, without `.weight`.
     pub name: String,
@@ -13,8 +14,9 @@ pub struct Layer {
     pub linear: Linear,
 }
 
-/// What became of a layer.
+/// What became of a layer. Whoever reads one as JSON passes over fields that a later version adds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LayerReport {
     /// The layer's name.
     pub name: String,

@@ -39,6 +39,7 @@ impl<'a> Output<'a> {
 
 /// A linear layer that has just run.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Observed<'a> {
     /// Its index in [`Model::layers`](crate::Model::layers).
     pub layer: usize,
@@ -50,6 +51,7 @@ pub struct Observed<'a> {
 
 /// A part of a forward pass, for who wants to know where its time goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Operation {
     /// The linear layers before attention, `qkv`.
     Qkv,

@@ -11,6 +11,7 @@ use rten_tensor::NdTensorView;
     clippy::large_enum_variant,
     reason = "a model has tens of layers, not millions"
 )]
+#[non_exhaustive]
 pub enum Linear {
     /// In f32.
     Float(FloatLinear),

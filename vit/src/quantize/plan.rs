@@ -17,6 +17,7 @@ pub struct LayerPlan {
 
 /// Who decides about a layer.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Choice {
     /// [`noisyquant::Builder::build_auto_from`] the default candidates, with noise from a seed.
     Auto {

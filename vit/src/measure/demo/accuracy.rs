@@ -19,6 +19,7 @@ const BATCH: usize = 10;
 
 /// One row of the accuracy table.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct AccuracyRow {
     /// `f32`, or bits of weights and activations such as `W6A6`.
     pub bits: String,
@@ -32,6 +33,7 @@ pub struct AccuracyRow {
 
 /// How good a model is.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Score {
     /// Images whose largest logit is that of the right class, in percent.
     pub top1_percent: f64,

@@ -22,6 +22,7 @@ const NOISE_RANGE: f32 = 0.01;
 
 /// The latency table.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Latency {
     /// Name of the f32 matrix kernel.
     pub float_kernel: String,
@@ -34,6 +35,7 @@ pub struct Latency {
 /// Median times of an image with all linear layers quantized, in microseconds, on one instruction
 /// set.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct LatencyRow {
     /// Name of the instruction set.
     pub isa: String,

@@ -44,6 +44,7 @@ pub enum Scheme {
 
 /// How the range of an activation quantizer is found.
 #[derive(Clone, Copy, Debug, ValueEnum)]
+#[non_exhaustive]
 pub enum RangeChoice {
     /// From the least to the largest value
     MinMax,

@@ -19,6 +19,7 @@ const DEIT_S: [usize; 3] = [197, 384, 1536];
 
 /// What the noise costs: medians over rounds of the time with noise divided by the time without.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct OverheadRow {
     /// What was timed.
     pub what: String,

@@ -6,6 +6,7 @@ use super::{accuracy::AccuracyRow, latency::Latency, overhead::OverheadRow};
 
 /// Everything that the demo found. Displays as tables; serializes for other programs.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// The model in a few words.
     pub model: String,

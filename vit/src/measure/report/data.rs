@@ -51,6 +51,7 @@ pub struct Choice {
 
 /// The inputs of a layer before and after the bias per channel is added.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Tail {
     /// Name of the layer.
     pub layer: String,
@@ -68,6 +69,7 @@ pub struct Tail {
 
 /// The distribution of numbers over levels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Panel {
     /// What numbers are rounded to, in rising order.
     pub levels: Vec<f64>,
@@ -81,6 +83,7 @@ pub struct Panel {
 
 /// Shares of all numbers in equal bins; numbers outside are in no bin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Histogram {
     /// Where the first bin starts.
     pub low: f64,
