@@ -9,6 +9,12 @@ mod inspect;
 mod model;
 mod output;
 mod overrides;
+#[cfg(not(unix))]
+#[path = "permissions_other.rs"]
+mod permissions;
+#[cfg(unix)]
+#[path = "permissions_unix.rs"]
+mod permissions;
 mod plan;
 mod print;
 mod progress;
