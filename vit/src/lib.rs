@@ -53,3 +53,7 @@ pub use model::{Attention, Layer, LayerReport, Model, Observed, Operation, Outpu
 pub use ops::{FloatLinear, Linear, float_kernel};
 pub use quantize::{Calibration, Choice, LayerPlan};
 pub use store::OpenOptions;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
