@@ -37,7 +37,7 @@ pub(super) enum Body {
 }
 
 impl Model {
-    /// A float model of what `source` has for a model of this configuration.
+    /// A model of this configuration, with the tensors and layers of `source` and attention in f32.
     pub(crate) fn build(mut source: Source<'_>, config: Config) -> Result<Self, Error> {
         let body = match &config.architecture {
             Architecture::Vit(vit) => Body::Vit(Vit::read(&mut source, &config, vit)?),
