@@ -10,15 +10,11 @@ use criterion::{
 };
 
 #[allow(dead_code, unused_imports)]
-#[path = "../src/attention/mod.rs"]
-mod attention;
-#[allow(dead_code, unused_imports)]
-#[path = "../src/ops.rs"]
+#[path = "../src/ops/mod.rs"]
 mod ops;
 
-use attention::{Arithmetic, AttentionScratch, Bias, Heads};
 use noisyquant::DynamicMatmul;
-use ops::LayerNorm;
+use ops::{Arithmetic, AttentionScratch, Bias, Heads, LayerNorm};
 
 const TOKENS: usize = 257;
 const WIDTH: usize = 384;

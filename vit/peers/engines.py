@@ -37,7 +37,9 @@ class OpenVino:
         compiled = openvino.Core().compile_model(str(file), "CPU", wanted)
         self.request = compiled.create_infer_request()
         values = {name: compiled.get_property(name) for name in self.REPORTED}
-        self.settings = {name: getattr(value, "get_type_name", value.__str__)() for name, value in values.items()}
+        self.settings = {
+            name: getattr(value, "get_type_name", value.__str__)() for name, value in values.items()
+        }
 
     def run(self, image):
         return self.request.infer([image], share_inputs=True)[0].copy()

@@ -38,13 +38,14 @@ class Reader(CalibrationDataReader):
 def qdq_onnx(f32: Path, images, folder: Path, linear_layers_only: bool) -> Path:
     """quantize_static: QDQ, per-channel s8 weights, u8 activations, ranges by minimum and maximum.
 
-    With `linear_layers_only` the layers that we quantize too, whose outputs stay f32 so that LayerNorm and GELU
-    are fused behind them; without, every operator that onnxruntime can quantize, which is its default.
+    With `linear_layers_only` the layers that we quantize too, whose outputs stay f32 so that LayerNorm and
+    GELU are fused behind them; without, every operator that onnxruntime can quantize, which is its default.
     """
     file = folder / ("linear.onnx" if linear_layers_only else "default.onnx")
     options = {}
     if linear_layers_only:
-        products = [node.name for node in onnx.load(f32).graph.node if node.op_type == "MatMul"]  # attention's
+        # Attention's products.
+        products = [node.name for node in onnx.load(f32).graph.node if node.op_type == "MatMul"]
         options = {
             "op_types_to_quantize": ["Conv", "Gemm"],
             "nodes_to_exclude": products,

@@ -170,6 +170,14 @@ impl Error {
         }
     }
 
+    /// What wraps an integer layer's error with the name of the layer.
+    pub(crate) fn layer(name: &str) -> impl Fn(noisyquant::Error) -> Self {
+        move |source| Self::Layer {
+            layer: name.into(),
+            source,
+        }
+    }
+
     pub(crate) fn open(path: &Path, source: std::io::Error) -> Self {
         Self::Open {
             path: path.to_path_buf(),

@@ -7,8 +7,8 @@
 //! are embedded ([`embedded`]); [`demo`] measures on them what quantization and its noise do to
 //! accuracy and to latency.
 //!
-//! Around that, [`photo`] makes a model's input of an image file, [`compare`] puts a quantized model
-//! next to its float model, [`bench`](mod@bench) times models in turn, [`report`] writes a page about them, and
+//! Around that, [`photo`] makes a model's input of an image file, [`compare`] puts a quantized model next to
+//! its float model, [`bench`](mod@bench) times models in turn, [`report`] writes a page about them, and
 //! [`cli`] is the command `noisyquant`.
 //!
 //! ```
@@ -31,35 +31,29 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod attention;
-pub mod bench;
 mod checkpoint;
 pub mod cli;
-pub mod compare;
 mod config;
-pub mod demo;
-pub mod embedded;
 mod error;
-mod images;
-mod linear;
+mod input;
+mod measure;
 mod model;
 mod ops;
-pub mod photo;
 mod quantize;
-pub mod report;
-mod save;
-mod table;
-mod timing;
-mod words;
-mod workspace;
+mod store;
 
 pub use config::{
     Architecture, Config, Head, Interpolation, Overrides, Padding, Preprocess, StageConfig,
     SwinConfig, VitConfig,
 };
 pub use error::Error;
-pub use images::Images;
-pub use linear::{FloatLinear, Linear, float_kernel};
-pub use model::{Attention, Layer, Model, Observed, OpenOptions, Operation, Output};
-pub use quantize::{Calibration, Choice, LayerPlan, LayerReport};
-pub use workspace::Workspace;
+pub use input::{Images, embedded, photo};
+pub use measure::{bench, compare, demo, report};
+pub use model::{Attention, Layer, LayerReport, Model, Observed, Operation, Output, Workspace};
+pub use ops::{FloatLinear, Linear, float_kernel};
+pub use quantize::{Calibration, Choice, LayerPlan};
+pub use store::OpenOptions;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

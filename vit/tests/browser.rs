@@ -15,12 +15,16 @@ const root = document.documentElement;
 if (root.scrollWidth > root.clientWidth) problems.push(`page of ${root.scrollWidth} in ${root.clientWidth}`);
 for (const svg of document.querySelectorAll("svg")) {
   const frame = svg.getBoundingClientRect();
-  const texts = [...svg.querySelectorAll("text")].map((text) => [text.textContent, text.getBoundingClientRect()]);
-  texts.forEach(([words, box], at) => {
-    if (box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1)
+  const texts = [...svg.querySelectorAll("text")];
+  const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()]);
+  boxes.forEach(([words, box], at) => {
+    const [wide, high] = [box.left < frame.left - 1 || box.right > frame.right + 1,
+      box.top < frame.top - 1 || box.bottom > frame.bottom + 1];
+    if (wide || high)
       problems.push(`${svg.ariaLabel}: "${words}" leaves the drawing`);
-    for (const [other, place] of texts.slice(at + 1))
-      if (box.left < place.right && place.left < box.right && box.top + 2 < place.bottom && place.top + 2 < box.bottom)
+    for (const [other, place] of boxes.slice(at + 1))
+      if (box.left < place.right && place.left < box.right
+          && box.top + 2 < place.bottom && place.top + 2 < box.bottom)
         problems.push(`${svg.ariaLabel}: "${words}" touches "${other}"`);
   });
 }
@@ -141,7 +145,8 @@ fn a_bad_page_is_found_out() {
     let bench = Bench::new();
     let page = bench.path("bad.html");
     let bad = "<body><div style='width: 2000px'>wide</div><svg width=90 height=20>\
-               <text x=2 y=15>one</text><text x=9 y=15>two</text><text x=80 y=15>out of it</text></svg></body>";
+               <text x=2 y=15>one</text><text x=9 y=15>two</text>\
+               <text x=80 y=15>out of it</text></svg></body>";
     fs::write(&page, bad).unwrap();
     let found = probe(&bench, &page, 800, &[]);
     let problems = found["problems"].as_array().unwrap();

@@ -1,12 +1,16 @@
 //! The embedded model on its images, in f32 and quantized.
 
+mod common;
+
 use std::sync::Mutex;
 
-use noisyquant::{Isa, Noise, Quantizer};
+use common::File;
+use noisyquant::{Errors, Isa, Noise, QuantLinear, Quantizer};
 use noisyquant_vit::{
-    Calibration, Choice, Error, LayerPlan, LayerReport, Linear, Model, OpenOptions, Output,
-    Workspace, embedded,
+    Calibration, Choice, Error, FloatLinear, LayerPlan, LayerReport, Linear, Model, OpenOptions,
+    Output, Workspace, embedded,
 };
+use serde_json::Value;
 
 const IMAGES: usize = 500;
 
@@ -190,6 +194,96 @@ fn layers_are_quantized_as_the_plan_says() {
     );
 }
 
+/// The integer layer that a report describes, fitted to `rows`.
+fn described(float: &FloatLinear, report: &LayerReport, rows: &[f32]) -> QuantLinear {
+    let (outputs, inputs) = (float.bias().len(), float.in_features());
+    QuantLinear::builder(float.weight(), outputs, inputs)
+        .bias(float.bias())
+        .weight_bits(report.weight_bits)
+        .activation_bits(report.activation_bits)
+        .calibrate(rows)
+        .recipe(report.recipe.clone().unwrap())
+        .build()
+        .unwrap()
+}
+
+/// Outputs of a float layer, summed in f64.
+fn exact(float: &FloatLinear, rows: &[f32]) -> Vec<f32> {
+    let output = |row: &[f32], (weight, bias): (&[f32], &f32)| {
+        let products = row.iter().zip(weight);
+        let sum: f64 = products.map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+        (sum + f64::from(*bias)) as f32
+    };
+    let inputs = float.in_features();
+    rows.chunks(inputs)
+        .flat_map(|row| {
+            let channels = float.weight().chunks(inputs).zip(float.bias());
+            channels.map(move |channel| output(row, channel))
+        })
+        .collect()
+}
+
+/// The mean squared error on the rows of each quarter of the layer that is fitted to the others, in the
+/// mean: how the automatic choice judges.
+fn judged(float: &FloatLinear, report: &LayerReport, rows: &[f32]) -> f64 {
+    let (outputs, inputs) = (float.bias().len(), float.in_features());
+    let count = rows.len() / inputs;
+    let quarter = |at: usize| {
+        let [from, to] = [at, at + 1].map(|end| end * count / 4 * inputs);
+        let layer = described(float, report, &[&rows[..from], &rows[to..]].concat());
+        let rows = &rows[from..to];
+        Errors::measure(&layer.forward(rows).unwrap(), &exact(float, rows), outputs).mse
+    };
+    (0..4).map(quarter).sum::<f64>() / 4.0
+}
+
+/// Whatever the seed, a report has the recipe of the layer that is in the model, and its errors.
+#[test]
+fn reports_are_of_the_layers_in_the_model() {
+    let model = float();
+    let calibration = calibrated(&model, 64, 64);
+    let quantize = |seed: u64| {
+        let plan = |_: &str| LayerPlan::auto(6, seed);
+        model.quantize(&plan, &calibration, &|_| ()).unwrap()
+    };
+    let seeds = [0, 77];
+    let quantized = seeds.map(quantize);
+    let mut noisy = 0;
+    for (at, layer) in model.layers().iter().enumerate() {
+        let Linear::Float(float) = &layer.linear else {
+            panic!("a float model")
+        };
+        let rows = calibration.rows(at);
+        for ((model, reports), seed) in quantized.iter().zip(seeds) {
+            let report = &reports[at];
+            let Linear::Quantized(built) = &model.layers()[at].linear else {
+                panic!("a quantized model")
+            };
+            let expected = described(float, report, &rows);
+            assert_eq!(built.noise(), expected.noise(), "{report:?}");
+            assert_eq!(
+                built.forward(&rows).unwrap(),
+                expected.forward(&rows).unwrap()
+            );
+            let (got, expected) = (report.after.unwrap().mse, judged(float, report, &rows));
+            assert!(
+                (got / expected - 1.0).abs() < 1e-3,
+                "{expected}, not {report:?}"
+            );
+            let noise = &report.recipe.as_ref().unwrap().noise;
+            assert!([Noise::None, Noise::Searched { seed }].contains(noise));
+        }
+        let [first, other] = [0, 1].map(|which| &quantized[which].1[at]);
+        let noise = |report: &LayerReport| report.recipe.clone().unwrap().noise;
+        assert_eq!(first.before, other.before);
+        if noise(first) != Noise::None && noise(other) != Noise::None {
+            assert_ne!(first.after, other.after);
+            noisy += 1;
+        }
+    }
+    assert!(noisy > 0, "some layer with noise whatever the seed");
+}
+
 #[test]
 fn a_stored_model_gives_the_same_bits() {
     let model = float();
@@ -230,6 +324,30 @@ fn a_stored_model_gives_the_same_bits() {
         assert!(error.contains("digits.safetensors: expected"), "{error}");
         assert_eq!(error.lines().count(), 1);
     }
+}
+
+/// A file whose metadata has fields that only a later version knows still opens.
+#[test]
+fn a_stored_model_may_say_more_than_is_read() {
+    let model = float();
+    let quantized = quantize(&model, &LayerPlan::new(8), &calibration(&model)).unwrap();
+    let mut file = File::parse(&quantized.to_bytes().unwrap());
+    let entry = file.metadata.get_mut("noisyquant_vit").unwrap();
+    let mut header: Value = serde_json::from_str(entry).unwrap();
+    for path in [
+        "",
+        "/config",
+        "/config/preprocess",
+        "/reports/0",
+        "/reports/0/after",
+    ] {
+        let object = header.pointer_mut(path).unwrap().as_object_mut().unwrap();
+        object.insert("of_a_later_version".into(), 1.into());
+    }
+    *entry = header.to_string();
+    let opened = Model::from_safetensors(&file.bytes()).unwrap();
+    assert_eq!(opened.config(), quantized.config());
+    assert_eq!(opened.reports(), quantized.reports());
 }
 
 #[test]

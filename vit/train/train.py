@@ -32,7 +32,9 @@ def loss(params, config, images, labels):
 def learning_rate(step, steps):
     """Linear warm-up over 5 % of the steps, then half a cosine down to zero."""
     warm = 0.05 * steps
-    return PEAK_RATE * jnp.minimum(step / warm, 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((step - warm) / (steps - warm), 0, 1))))
+    return PEAK_RATE * jnp.minimum(
+        step / warm, 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((step - warm) / (steps - warm), 0, 1)))
+    )
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
@@ -74,7 +76,9 @@ def accuracy(config, params, split, mean, std):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--digits", type=Path, required=True, help="folder with 0.json ... 9.json")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
     parser.add_argument("--epochs", type=int, default=36)
@@ -83,7 +87,8 @@ def main():
     config = model.Config()
     splits = data.split(data.read_digits(arguments.digits), SEED)
     mean, std = data.statistics(splits.train.images)
-    print(f"train {len(splits.train.images)}, validation {len(splits.validation.images)}, mean {mean}, std {std}")
+    train, validation = len(splits.train.images), len(splits.validation.images)
+    print(f"train {train}, validation {validation}, mean {mean}, std {std}")
 
     params = model.init(config, SEED)
     zeros = {k: jnp.zeros_like(p) for k, p in params.items()}
@@ -100,10 +105,13 @@ def main():
         for batch in range(per_epoch):
             rows = order[batch * BATCH : (batch + 1) * BATCH]
             key, used = jax.random.split(key)
-            state, value = train_step(config, steps, state, used, splits.train.images[rows], splits.train.labels[rows], mean, std)
+            state, value = train_step(
+                config, steps, state, used, splits.train.images[rows], splits.train.labels[rows], mean, std
+            )
             total += float(value)
         top1 = accuracy(config, state[4], splits.validation, mean, std)
-        print(f"epoch {epoch + 1:3}  loss {total / per_epoch:.4f}  validation {top1:.3f}  {time.time() - started:.0f} s", flush=True)
+        loss, seconds = total / per_epoch, time.time() - started
+        print(f"epoch {epoch + 1:3}  loss {loss:.4f}  validation {top1:.3f}  {seconds:.0f} s", flush=True)
 
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez(arguments.out, **{k: np.asarray(v) for k, v in state[4].items()})

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Parsed files that know which of their tensors nobody has taken yet.
 #[derive(Default)]

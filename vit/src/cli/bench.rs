@@ -6,12 +6,16 @@ use clap::Args;
 use indicatif::ProgressBar;
 use noisyquant::{Isa, Noise, Quantizer};
 
-use super::{Failure, folder, model, overrides::OverrideFlags, print, progress};
+use super::{failure::Failure, folder, model, overrides::OverrideFlags, print, progress};
 use crate::{
-    Calibration, LayerPlan, Linear, Model, OpenOptions, Workspace,
-    bench::{self, Contestant, FLOAT_BITS, Setting, Share, Timing},
-    float_kernel,
-    table::Table,
+    measure::{
+        bench::{self, Contestant, FLOAT_BITS, Setting, Share, Timing},
+        table::Table,
+    },
+    model::{Layer, Model, Workspace},
+    ops::{Linear, float_kernel},
+    quantize::{Calibration, LayerPlan},
+    store::OpenOptions,
 };
 
 /// Rows that layers are calibrated on: their time does not depend on what is in them.
@@ -22,10 +26,10 @@ const NOISE_RANGE: f32 = 0.01;
 /// Latency per image in f32, int8 and int6, plain and noisy, per instruction set
 #[derive(Args)]
 #[command(after_help = "\
-A float checkpoint is quantized for the purpose, with ranges that are good enough for timing; a quantized model \
-is timed as it is. Times are medians of interleaved runs, of a batch divided by its images. With --json, one \
-line for each with name, bits, noise, isa, batch, threads, med_ms and rounds, then one for each kind of operation \
-with its share of the time.
+A float checkpoint is quantized for the purpose, with ranges that are good enough for timing; a quantized \
+model is timed as it is. Times are medians of interleaved runs, of a batch divided by its images. With \
+--json, one line for each with name, bits, noise, isa, batch, threads, med_ms and rounds, then one for each \
+kind of operation with its share of the time.
 
 Examples:
   noisyquant bench checkpoint/
@@ -164,7 +168,7 @@ pub(super) struct Entry {
 
 /// What to call a quantized model as it is.
 pub(super) fn contestant(model: Model) -> Entry {
-    let quantized = |layer: &crate::Layer| match &layer.linear {
+    let quantized = |layer: &Layer| match &layer.linear {
         Linear::Quantized(linear) => Some(linear.clone()),
         Linear::Float(_) => None,
     };

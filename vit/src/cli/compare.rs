@@ -1,14 +1,14 @@
 //! `noisyquant compare`: a quantized model next to its float model.
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, folder, model, overrides::OverrideFlags, print, progress};
+use super::{failure::Failure, folder, model, overrides::OverrideFlags, print, progress};
 use crate::{
-    Model, OpenOptions,
-    compare::{Comparer, Comparison},
-    table::Table,
+    measure::compare::{Comparer, Comparison},
+    model::Model,
+    store::OpenOptions,
 };
 
 /// Features, answers and the error of each layer of a quantized model next to its float model
@@ -56,34 +56,4 @@ pub(super) fn compare(
         names.try_for_each(|name| Ok(comparer.add(&name, input)?))
     })?;
     Ok(comparer.finish()?)
-}
-
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            cosine_mean,
-            cosine_least,
-            least_image,
-            ..
-        } = self;
-        writeln!(f, "{} images", self.images)?;
-        writeln!(
-            f,
-            "cosine similarity of the features: mean {cosine_mean:.5}, least {cosine_least:.5} ({least_image})"
-        )?;
-        if let Some(agreement) = self.top1_agreement {
-            writeln!(f, "same answer: {:.2} % of the images", 100.0 * agreement)?;
-        }
-        writeln!(
-            f,
-            "\nRelative squared error of each layer's output, given the float model's input (alone)\n\
-             and given that of the quantized layers before it (along):\n"
-        )?;
-        let mut table = Table::new(&[["layer", "alone", "along"]]);
-        for layer in &self.layers {
-            let [alone, along] = [layer.alone, layer.along].map(|error| format!("{error:.2e}"));
-            table.push(vec![layer.layer.clone(), alone, along]);
-        }
-        write!(f, "{table}")
-    }
 }

@@ -5,8 +5,8 @@ use std::{fmt, path::PathBuf, time::Instant};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, folder, model, overrides::OverrideFlags, print, progress};
-use crate::{Model, Output, Workspace};
+use super::{failure::Failure, folder, model, overrides::OverrideFlags, print, progress};
+use crate::model::{Model, Output, Workspace};
 
 /// Top-1 and top-5 accuracy on a folder of classes, and images a second
 #[derive(Args)]
@@ -55,7 +55,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let classes = model.config().classes;
     if names.len() > classes {
         let (folder, got) = (arguments.images.display(), names.len());
-        return Err(format!("{folder}: expected at most {classes} folders, one for each class of the model, got {got}").into());
+        return Err(format!(
+            "{folder}: expected at most {classes} folders, one for each class of the model, got {got}"
+        )
+        .into());
     }
     let batch = usize::from(arguments.batch).min(images.len().max(1));
     let mut workspace = Workspace::new(&model, batch);

@@ -6,8 +6,8 @@ use image::ImageFormat;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
-use super::Failure;
-use crate::{Config, photo};
+use super::failure::Failure;
+use crate::{config::Config, input::photo};
 
 /// The images in `folder` and the folders in it, sorted by path. What has no image's extension is
 /// passed over; none at all is a failure.

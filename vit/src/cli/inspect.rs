@@ -5,8 +5,14 @@ use std::{fmt, path::PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, overrides::OverrideFlags, print};
-use crate::{Attention, Config, Layer, LayerReport, Linear, Model, table::Table, words};
+use super::{failure::Failure, overrides::OverrideFlags, print};
+use crate::{
+    config::Config,
+    measure::table::Table,
+    model::{Attention, Layer, LayerReport, Model},
+    ops::Linear,
+    quantize::words,
+};
 
 /// Architecture, layers and sizes of a checkpoint or quantized model
 #[derive(Args)]

@@ -3,11 +3,18 @@
 mod bench;
 mod compare;
 mod eval;
+mod failure;
 mod folder;
 mod inspect;
 mod model;
 mod output;
 mod overrides;
+#[cfg(not(unix))]
+#[path = "permissions_other.rs"]
+mod permissions;
+#[cfg(unix)]
+#[path = "permissions_unix.rs"]
+mod permissions;
 mod plan;
 mod print;
 mod progress;
@@ -19,10 +26,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::demo;
-
-/// Whatever stops a command: shown as one line.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use crate::measure::demo;
+use failure::Failure;
 
 /// Vision transformers on int8 and int6 kernels, with NoisyQuant's noise built in.
 ///

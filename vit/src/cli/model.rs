@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{Failure, overrides::OverrideFlags};
-use crate::{Model, OpenOptions};
+use super::{failure::Failure, overrides::OverrideFlags};
+use crate::{model::Model, store::OpenOptions};
 
 /// The float model at `path`.
 pub(super) fn float(path: &Path, overrides: &OverrideFlags) -> Result<Model, Failure> {

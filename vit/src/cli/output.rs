@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use super::Failure;
+use super::{failure::Failure, permissions::with_usual_permissions};
 
 /// A file that appears under its name when it is complete. Until then its bytes are in a temporary
 /// file in the same folder, which goes away on any failure and on Ctrl-C.
@@ -120,20 +120,4 @@ fn cannot_write(target: &Path, error: std::io::Error) -> Failure {
         target.display()
     )
     .into()
-}
-
-/// What the user's umask leaves, where temporary files are for their owner alone.
-#[cfg(unix)]
-fn with_usual_permissions<'a, 'b, 'c>(
-    builder: &'c mut tempfile::Builder<'a, 'b>,
-) -> &'c mut tempfile::Builder<'a, 'b> {
-    use std::os::unix::fs::PermissionsExt;
-    builder.permissions(fs::Permissions::from_mode(0o666))
-}
-
-#[cfg(not(unix))]
-fn with_usual_permissions<'a, 'b, 'c>(
-    builder: &'c mut tempfile::Builder<'a, 'b>,
-) -> &'c mut tempfile::Builder<'a, 'b> {
-    builder
 }

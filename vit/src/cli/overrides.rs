@@ -2,7 +2,10 @@
 
 use clap::Args;
 
-use crate::{Interpolation, OpenOptions, Overrides};
+use crate::{
+    config::{Interpolation, Overrides},
+    store::OpenOptions,
+};
 
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "What the checkpoint does not say, or says otherwise")]

@@ -7,8 +7,8 @@ use globset::{Glob, GlobMatcher};
 use noisyquant::{ChannelScale, Objective, Quantizer, Range, Recipe, Shift, WeightQuantizer};
 use serde::Deserialize;
 
-use super::Failure;
-use crate::{Choice, LayerPlan};
+use super::failure::Failure;
+use crate::quantize::{Choice, LayerPlan};
 
 #[derive(Args, Debug)]
 pub(super) struct PlanFlags {
@@ -199,7 +199,8 @@ impl Settings {
             (true, ..) => Choice::Float,
             (_, BiasFlag::Auto, None) => Choice::Auto { seed: self.seed },
             (_, BiasFlag::Auto, Some(_)) => {
-                let message = "expected a bias of none, noise, shift or shift+scale beside a quantizer, got auto";
+                let message = "expected a bias of none, noise, shift or shift+scale beside a quantizer, \
+                    got auto";
                 return Err(format!("layer `{layer}`: {message}").into());
             }
             (_, bias, quantizer) => {

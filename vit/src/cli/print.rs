@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::Failure;
+use super::failure::Failure;
 
 /// Print `value` as JSON, or else `text`.
 pub(super) fn result(

@@ -11,14 +11,17 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{
-    Failure, folder, model,
+    failure::Failure,
+    folder, model,
     output::OutputFile,
     overrides::OverrideFlags,
     plan::{self, PlanFlags},
     print, progress,
 };
 use crate::{
-    Attention, Calibration, Choice, LayerPlan, LayerReport, Model, Workspace, table::Table, words,
+    measure::table::Table,
+    model::{Attention, LayerReport, Model, Workspace},
+    quantize::{Calibration, Choice, LayerPlan, words},
 };
 
 /// Images that run at once while their activations are sampled.
@@ -54,7 +57,8 @@ pub(super) struct Arguments {
     /// The file to write: quantized layers and all else that the model needs
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// How the products of attention run; unless given, int8 with heads of at least 64 features and as many tokens
+    /// How the products of attention run; unless given, int8 with heads of at least 64 features and as many
+    /// tokens
     #[arg(long, value_enum)]
     attention: Option<AttentionFlag>,
     /// Rows of activations kept of each layer
@@ -192,7 +196,8 @@ impl fmt::Display for Summary {
         writeln!(f, "{table}")?;
         writeln!(
             f,
-            "error: mean squared error of the layer's output, as a multiple of that of a plain symmetric min-max\n\
+            "error: mean squared error of the layer's output, as a multiple of that of a plain symmetric \
+             min-max\n\
              layer where it was chosen automatically; worst token: the largest relative error of a row.\n"
         )?;
         let megabytes = self.bytes as f64 / 1e6;

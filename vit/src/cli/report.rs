@@ -6,20 +6,24 @@ use clap::Args;
 use noisyquant::Isa;
 
 use super::{
-    Failure,
     bench::{contestant, race, usual_isas, usual_threads},
-    compare, folder, model,
+    compare,
+    failure::Failure,
+    folder, model,
     output::OutputFile,
     overrides::OverrideFlags,
     print, progress,
 };
 use crate::{
-    Layer, LayerReport, Linear, Model, OpenOptions,
-    bench::{Setting, Timing},
     checkpoint::Files,
-    float_kernel,
-    report::{self, Choice, ReportData},
-    words,
+    measure::{
+        bench::{Setting, Timing},
+        report::{self, Choice, ReportData},
+    },
+    model::{Layer, LayerReport, Model},
+    ops::{Linear, float_kernel},
+    quantize::words,
+    store::OpenOptions,
 };
 
 /// Layers whose activations are shown.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, folder, model, overrides::OverrideFlags, print};
-use crate::{Model, Output, Workspace};
+use super::{failure::Failure, folder, model, overrides::OverrideFlags, print};
+use crate::model::{Model, Output, Workspace};
 
 /// The likeliest classes of images, or their features if the model has no head
 #[derive(Args)]

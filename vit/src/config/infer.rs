@@ -4,12 +4,16 @@
 use std::fmt::Debug;
 
 use super::{
-    Architecture, Config, Head, Overrides, Padding, Preprocess, Sidecars, StageConfig, SwinConfig,
-    VitConfig,
-    preprocess::Habit,
-    stated::{Metadata, Sizes, Stated},
+    architecture::{Architecture, Head, Padding, StageConfig, SwinConfig, VitConfig},
+    description::Config,
+    overrides::Overrides,
+    preprocess::{Habit, Preprocess},
+    stated::{Metadata, Sidecars, Sizes, Stated},
 };
-use crate::{Error, checkpoint::Tensors, model::names::Names};
+use crate::{
+    checkpoint::{Names, Tensors},
+    error::Error,
+};
 
 impl Config {
     /// Work out the sizes from the shapes of a few tensors; all shapes are checked against them when
@@ -69,7 +73,7 @@ impl Config {
         }
         let metadata = Metadata(tensors);
         preprocess.replace(&metadata.numbers("mean")?, &metadata.numbers("std")?);
-        preprocess.apply_overrides(overrides);
+        overrides.apply(&mut preprocess);
         let classes = reader.classes()?;
         let labels = reader.stated.labels();
         let config = Self {
@@ -106,7 +110,7 @@ impl Reader<'_> {
         };
         let [_, placed, _] = self.shape("pos_embed", "", "[1, tokens, width]")?;
         let prefix = 1 + usize::from(distilled) + registers;
-        let Some((_, grid)) = position_grid(self.names, placed, prefix, registers) else {
+        let Some((_, grid)) = self.names.position_grid(placed, prefix, registers) else {
             return Err(Error::Shape {
                 name: self.names.tensor("pos_embed"),
                 expected: format!("[1, {prefix} + a square number, {width}]"),
@@ -330,27 +334,6 @@ impl Reader<'_> {
         });
         numbers.max().unwrap_or(0).saturating_add(1)
     }
-}
-
-/// How many of `placed` positions belong to tokens before the patches, and the side of the square of
-/// the others. Registers have none in Hugging Face's files; in timm's either all tokens before the
-/// patches have some or none has.
-pub(crate) fn position_grid(
-    names: &Names,
-    placed: usize,
-    prefix: usize,
-    registers: usize,
-) -> Option<(usize, usize)> {
-    let candidates = match (names.is_hugging_face(), registers) {
-        (true, _) => [prefix - registers; 2],
-        (false, 0) => [prefix, 0],
-        (false, _) => [0, prefix],
-    };
-    candidates.into_iter().find_map(|before| {
-        let patches = placed.checked_sub(before)?;
-        let grid = patches.isqrt();
-        (grid > 0 && grid * grid == patches).then_some((before, grid))
-    })
 }
 
 fn same(sizes: &Option<Sizes>) -> Option<usize> {

@@ -3,8 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Overrides;
-use crate::Error;
+use crate::error::Error;
 
 /// From decoded bytes `0..=255` to the numbers that the model takes: resize, cut out the centre,
 /// multiply by `rescale`, subtract `mean`, divide by `std`.
@@ -31,6 +30,7 @@ pub struct Preprocess {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum Interpolation {
     Nearest,
     Bilinear,
@@ -205,13 +205,6 @@ impl Preprocess {
         }
         self.interpolation = stated.interpolation.unwrap_or(self.interpolation);
         self.replace(&stated.mean, &stated.std);
-    }
-
-    /// Replace what a caller asks for.
-    pub(crate) fn apply_overrides(&mut self, overrides: &Overrides) {
-        self.resize = overrides.resize.unwrap_or(self.resize);
-        self.interpolation = overrides.interpolation.unwrap_or(self.interpolation);
-        self.replace(&overrides.mean, &overrides.std);
     }
 
     pub(super) fn replace(&mut self, mean: &Option<Vec<f32>>, std: &Option<Vec<f32>>) {

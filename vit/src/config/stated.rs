@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::preprocess::{Habit, Preprocessor, Pretrained};
 use crate::{
-    Error,
     checkpoint::{Files, Tensors},
+    error::Error,
 };
 
 /// The JSON files beside the tensors.

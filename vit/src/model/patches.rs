@@ -1,6 +1,6 @@
 //! Images as rows of pixels, one for each patch: what the patch embedding multiplies.
 
-use crate::Config;
+use crate::config::Config;
 
 /// Each patch as a row `[channels, patch, patch]`, patches from left to right and top to bottom.
 pub(super) fn cut(config: &Config, images: &[f32], rows: &mut [f32]) {

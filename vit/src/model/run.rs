@@ -8,10 +8,10 @@ use std::{
 use noisyquant::Scratch;
 use rayon::prelude::*;
 
-use super::Layer;
+use super::layer::Layer;
 use crate::{
-    Error,
-    attention::{Arithmetic, AttentionScratch, Bias, Heads},
+    error::Error,
+    ops::{Arithmetic, AttentionScratch, Bias, Heads},
 };
 
 /// Where a forward pass writes. A slice without elements is not written, and a pass that is not
@@ -39,6 +39,7 @@ impl<'a> Output<'a> {
 
 /// A linear layer that has just run.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Observed<'a> {
     /// Its index in [`Model::layers`](crate::Model::layers).
     pub layer: usize,
@@ -50,6 +51,7 @@ pub struct Observed<'a> {
 
 /// A part of a forward pass, for who wants to know where its time goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Operation {
     /// The linear layers before attention, `qkv`.
     Qkv,
@@ -172,11 +174,9 @@ pub(crate) struct Run<'a, 'h> {
     attention: &'a mut AttentionScratch,
 }
 
-/// The layers that are still to run on some rows, and what running them takes.
+/// Some rows on their way through the layers, and what running those takes.
 pub(crate) struct Lane<'a, 'h> {
     layers: &'a [Layer],
-    /// Index of the next layer.
-    next: usize,
     scratch: &'a mut Scratch,
     observe: Option<Observer<'h>>,
     /// Where times go, and when the last part ended.
@@ -196,7 +196,6 @@ impl<'a, 'h> Run<'a, 'h> {
         Self {
             lane: Lane {
                 layers,
-                next: 0,
                 scratch: &mut scratch.whole,
                 observe,
                 timer: timer.map(|timer| (timer, Instant::now())),
@@ -212,24 +211,27 @@ impl<'a, 'h> Run<'a, 'h> {
         self.lane.lap(operation);
     }
 
-    /// Run the next layer on all rows, on all threads.
-    pub(crate) fn linear(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), Error> {
-        self.lane.linear(input, output)
+    /// Run layer number `layer` on all rows, on all threads.
+    pub(crate) fn linear(
+        &mut self,
+        layer: usize,
+        input: &[f32],
+        output: &mut [f32],
+    ) -> Result<(), Error> {
+        self.lane.linear(layer, input, output)
     }
 
-    /// Attention on what the last layer gave.
+    /// Attention on `qkv`, which layer number `layer` gave.
     pub(crate) fn attend(
         &mut self,
+        layer: usize,
         heads: Heads,
         qkv: &[f32],
         bias: Option<Bias<'_>>,
         mixed: &mut [f32],
     ) -> Result<(), Error> {
         let done = heads.attend(self.arithmetic, qkv, bias, mixed, self.attention);
-        done.map_err(|source| Error::Layer {
-            layer: self.lane.layers[self.lane.next - 1].name.clone(),
-            source,
-        })?;
+        done.map_err(Error::layer(&self.lane.layers[layer].name))?;
         self.lap(Operation::Attention);
         Ok(())
     }
@@ -252,7 +254,6 @@ impl<'a, 'h> Run<'a, 'h> {
         let mut timer = self.lane.timer.take();
         let lanes = self.parts[..parts].iter_mut().map(|scratch| Lane {
             layers: self.lane.layers,
-            next: self.lane.next,
             scratch,
             observe: None,
             // Only the first part is timed, which the calling thread takes.
@@ -267,8 +268,7 @@ impl<'a, 'h> Run<'a, 'h> {
         let buffers: Vec<[&mut [f32]; N]> = (0..parts).map(cut).collect();
         let tasks = lanes.par_iter_mut().zip(buffers).with_max_len(1);
         let done = tasks.try_for_each(|(lane, buffers)| step(lane, buffers));
-        let Lane { next, timer, .. } = lanes.swap_remove(0);
-        (self.lane.next, self.lane.timer) = (next, timer);
+        self.lane.timer = lanes.swap_remove(0).timer;
         self.lap(Operation::Other);
         done
     }
@@ -284,16 +284,16 @@ impl Lane<'_, '_> {
         }
     }
 
-    /// Run the next layer.
-    pub(crate) fn linear(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), Error> {
-        let index = self.next;
+    /// Run layer number `index`.
+    pub(crate) fn linear(
+        &mut self,
+        index: usize,
+        input: &[f32],
+        output: &mut [f32],
+    ) -> Result<(), Error> {
         let layer = &self.layers[index];
-        self.next += 1;
         let done = layer.linear.forward(input, output, self.scratch);
-        done.map_err(|source| Error::Layer {
-            layer: layer.name.clone(),
-            source,
-        })?;
+        done.map_err(Error::layer(&layer.name))?;
         self.lap(Operation::linear(&layer.name));
         if let Some(observe) = &mut self.observe {
             observe(Observed {

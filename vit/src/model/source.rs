@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 
 use noisyquant::QuantLinear;
 
-use super::{Layer, names::Names};
-use crate::{Config, Error, FloatLinear, Linear, checkpoint::Tensors, ops::LayerNorm};
+use super::layer::Layer;
+use crate::{
+    checkpoint::{Names, Tensors},
+    config::Config,
+    error::Error,
+    ops::{FloatLinear, LayerNorm, Linear},
+};
 
 /// A checkpoint that is being read.
 pub(crate) struct Source<'a> {
@@ -57,14 +62,19 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// The next layer to run, of weights `[out, ...]`; all dimensions but the first are its input
-    /// features.
-    pub(crate) fn linear(&mut self, name: &str, shape: &[usize]) -> Result<(), Error> {
+    /// Read a layer of weights `[out, ...]`; all dimensions but the first are its input features.
+    /// Returns its index in what [`Source::finish`] gives. Layers are read in the order in which they
+    /// run, as that is how users see them.
+    pub(crate) fn linear(&mut self, name: &str, shape: &[usize]) -> Result<usize, Error> {
         self.push(name, shape, |source| source.float(name, shape, true))
     }
 
-    /// The next layer to run, which has no bias.
-    pub(crate) fn linear_without_bias(&mut self, name: &str, shape: &[usize]) -> Result<(), Error> {
+    /// [`Source::linear`] for a layer without a bias.
+    pub(crate) fn linear_without_bias(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<usize, Error> {
         self.push(name, shape, |source| {
             // What this crate writes has one, of zeros.
             let has_bias = source.names.is_own();
@@ -72,14 +82,13 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// The next layer to run, with each output multiplied by an element of tensor `scale`, if there
-    /// is one.
+    /// [`Source::linear`] with each output multiplied by an element of tensor `scale`, if there is one.
     pub(crate) fn linear_scaled(
         &mut self,
         name: &str,
         shape: &[usize],
         scale: Option<String>,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
         self.push(name, shape, |source| {
             let (mut weight, mut bias) = source.float(name, shape, true)?;
             if let Some(scale) = scale {
@@ -106,7 +115,7 @@ impl<'a> Source<'a> {
         name: &str,
         shape: &[usize],
         float: impl FnOnce(&mut Self) -> Result<(Vec<f32>, Vec<f32>), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
         let (outputs, inputs) = (shape[0], shape[1..].iter().product());
         let linear = match self.quantized.remove(name) {
             Some(layer) => {
@@ -131,7 +140,7 @@ impl<'a> Source<'a> {
             name: name.into(),
             linear,
         });
-        Ok(())
+        Ok(self.layers.len() - 1)
     }
 
     /// Weight and bias, out of several layers of the checkpoint if it stores this one in parts.

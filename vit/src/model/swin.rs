@@ -2,16 +2,17 @@
 //! its sides from stage to stage.
 
 use super::{
-    NamedTensor, Operation, mean_of_rows, norm_tensors, patches,
-    run::{Rows, Run},
+    memory::{Buffers, Sizes},
+    named::{NamedTensor, norm_tensors},
+    patches,
+    run::{Operation, Rows, Run},
     source::Source,
     windows::Windows,
 };
 use crate::{
-    Config, Error, StageConfig, SwinConfig,
-    attention::{Bias, Heads},
-    ops::{self, LayerNorm},
-    workspace::{Buffers, Sizes},
+    config::{Config, StageConfig, SwinConfig},
+    error::Error,
+    ops::{self, Bias, Heads, LayerNorm, mean_of_rows},
 };
 
 /// Added to the variance in the norms between stages, which no configuration changes.
@@ -20,17 +21,19 @@ const MERGE_EPS: f32 = 1e-5;
 /// Most numbers in the masks of a feature map, which an absurd image size would not fit in memory.
 const MAX_MASK: usize = 1 << 26;
 
-/// What a Swin has beside its linear layers, which are the patch embedding, then of each stage the
-/// reduction (but of the first), and qkv, proj, fc1 and fc2 of each block, then the head.
+/// What a Swin has beside its linear layers, and which of the model's layers those are.
 pub(crate) struct Swin {
+    patch_embed: usize,
     patch_norm: LayerNorm,
     stages: Vec<Stage>,
     last_norm: LayerNorm,
+    /// None in a model of features alone.
+    head: Option<usize>,
 }
 
 struct Stage {
-    /// Before the reduction; none in the first stage.
-    merge_norm: Option<LayerNorm>,
+    /// None in the first stage.
+    merge: Option<Merge>,
     /// Tokens along a side.
     side: usize,
     heads: Heads,
@@ -40,13 +43,25 @@ struct Stage {
     blocks: Vec<Block>,
 }
 
+/// What makes the tokens of a stage out of four each of the stage before: a norm, and the number of
+/// a linear layer.
+struct Merge {
+    norm: LayerNorm,
+    reduction: usize,
+}
+
+/// A block's norms, and the numbers of its linear layers, in the order in which they run.
 struct Block {
     norm1: LayerNorm,
-    norm2: LayerNorm,
+    qkv: usize,
     /// As stored, `[(2 · window − 1)², heads]`.
     table: Vec<f32>,
     /// The same for each pair of tokens, `[heads, tokens, tokens]`.
     bias: Vec<f32>,
+    proj: usize,
+    norm2: LayerNorm,
+    fc1: usize,
+    fc2: usize,
 }
 
 impl Swin {
@@ -56,39 +71,47 @@ impl Swin {
         swin: &SwinConfig,
     ) -> Result<Self, Error> {
         let (patch, width) = (swin.patch_size, swin.width);
-        source.linear("patch_embed.proj", &[width, config.channels, patch, patch])?;
+        let patch_shape = [width, config.channels, patch, patch];
+        let patch_embed = source.linear("patch_embed.proj", &patch_shape)?;
         let patch_norm = source.norm("patch_embed.norm", width, MERGE_EPS)?;
         let mut side = config.grid();
         let mut stages = Vec::new();
         for (at, stage) in swin.stages.iter().enumerate() {
             let width = swin.stage_width(at);
-            let mut merge_norm = None;
+            let mut merge = None;
             if at > 0 {
                 side = side.div_ceil(2);
                 let name = format!("layers.{at}.downsample");
                 // Four tokens of half the width.
                 let inputs = 2 * width;
-                merge_norm = Some(source.norm(&format!("{name}.norm"), inputs, MERGE_EPS)?);
-                source.linear_without_bias(&format!("{name}.reduction"), &[width, inputs])?;
+                let reduction = format!("{name}.reduction");
+                merge = Some(Merge {
+                    norm: source.norm(&format!("{name}.norm"), inputs, MERGE_EPS)?,
+                    reduction: source.linear_without_bias(&reduction, &[width, inputs])?,
+                });
             }
-            stages.push(Stage::read(source, swin, at, stage, side, merge_norm)?);
+            stages.push(Stage::read(source, swin, at, stage, side, merge)?);
         }
         let last_norm = source.norm("norm", config.features(), swin.layer_norm_eps)?;
+        let mut head = None;
         if config.classes > 0 {
-            source.linear("head", &[config.classes, config.features()])?;
+            head = Some(source.linear("head", &[config.classes, config.features()])?);
         }
         Ok(Self {
+            patch_embed,
             patch_norm,
             stages,
             last_norm,
+            head,
         })
     }
 
     pub(super) fn tensors(&self) -> Vec<NamedTensor<'_>> {
         let mut tensors = norm_tensors("patch_embed.norm", &self.patch_norm).to_vec();
         for (at, stage) in self.stages.iter().enumerate() {
-            if let Some(norm) = &stage.merge_norm {
-                tensors.extend(norm_tensors(&format!("layers.{at}.downsample.norm"), norm));
+            if let Some(merge) = &stage.merge {
+                let name = format!("layers.{at}.downsample.norm");
+                tensors.extend(norm_tensors(&name, &merge.norm));
             }
             for (block, parts) in stage.blocks.iter().enumerate() {
                 let name = |part: &str| format!("layers.{at}.blocks.{block}.{part}");
@@ -137,6 +160,24 @@ impl Swin {
         }
     }
 
+    /// The logits of the features that [`Swin::forward`] left in the buffers.
+    pub(super) fn head(
+        &self,
+        config: &Config,
+        count: usize,
+        buffers: &Buffers,
+        logits: &mut [f32],
+        run: &mut Run<'_, '_>,
+    ) -> Result<(), Error> {
+        match self.head {
+            Some(head) => {
+                let features = &buffers.features[..count * config.features()];
+                run.linear(head, features, logits)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Write `buffers.features`.
     pub(super) fn forward(
         &self,
@@ -159,7 +200,7 @@ impl Swin {
             Rows::new(&mut buffers.tokens[..tokens], width),
         ];
         run.by_rows(rows, &|lane, [patches, embedded, tokens]| {
-            lane.linear(patches, embedded)?;
+            lane.linear(self.patch_embed, patches, embedded)?;
             self.patch_norm.apply(embedded, tokens);
             lane.lap(Operation::Norm);
             Ok(())
@@ -190,7 +231,7 @@ impl Stage {
         at: usize,
         config: &StageConfig,
         side: usize,
-        merge_norm: Option<LayerNorm>,
+        merge: Option<Merge>,
     ) -> Result<Self, Error> {
         let (width, eps) = (swin.stage_width(at), swin.layer_norm_eps);
         let StageConfig {
@@ -222,19 +263,19 @@ impl Stage {
             let table = source.tensor(&table, &[offsets, heads])?;
             blocks.push(Block {
                 norm1: source.norm(&name("norm1"), width, eps)?,
-                norm2: source.norm(&name("norm2"), width, eps)?,
+                qkv: source.linear(&name("attn.qkv"), &[3 * width, width])?,
                 bias: relative_bias(&table, window, heads),
                 table,
+                proj: source.linear(&name("attn.proj"), &[width, width])?,
+                norm2: source.norm(&name("norm2"), width, eps)?,
+                fc1: source.linear(&name("mlp.fc1"), &[mlp_width, width])?,
+                fc2: source.linear(&name("mlp.fc2"), &[width, mlp_width])?,
             });
-            source.linear(&name("attn.qkv"), &[3 * width, width])?;
-            source.linear(&name("attn.proj"), &[width, width])?;
-            source.linear(&name("mlp.fc1"), &[mlp_width, width])?;
-            source.linear(&name("mlp.fc2"), &[width, mlp_width])?;
         }
         // A single window has nowhere to shift to.
         let shift = if window < side { shift } else { 0 };
         Ok(Self {
-            merge_norm,
+            merge,
             side,
             heads: Heads {
                 tokens: window * window,
@@ -262,10 +303,10 @@ impl Stage {
     ) -> Result<(), Error> {
         let width = self.heads.width;
         let map = self.side * self.side * width;
-        if let Some(norm) = &self.merge_norm {
+        if let Some(Merge { norm, reduction }) = &self.merge {
             let previous = previous_side * previous_side * width / 2;
             let merged = &mut buffers.windows[..2 * count * map];
-            merge(
+            merge_tokens(
                 &buffers.tokens[..count * previous],
                 previous_side,
                 width / 2,
@@ -280,7 +321,7 @@ impl Stage {
             run.by_rows(rows, &|lane, [merged, normal, tokens]| {
                 norm.apply(merged, normal);
                 lane.lap(Operation::Norm);
-                lane.linear(normal, tokens)
+                lane.linear(*reduction, normal, tokens)
             })?;
         }
         let rows = count * self.most_rows();
@@ -301,13 +342,13 @@ impl Stage {
             })?;
             partition.gather(normal, width, windows);
             run.lap(Operation::Other);
-            run.linear(windows, qkv)?;
+            run.linear(block.qkv, windows, qkv)?;
             let bias = Bias {
                 per_head: &block.bias,
                 mask: partition.mask(),
             };
-            run.attend(self.heads, qkv, Some(bias), mixed)?;
-            run.linear(mixed, update)?;
+            run.attend(block.qkv, self.heads, qkv, Some(bias), mixed)?;
+            run.linear(block.proj, mixed, update)?;
             partition.add_back(update, width, x);
             run.lap(Operation::Other);
             let rows = [
@@ -319,10 +360,10 @@ impl Stage {
             run.by_rows(rows, &|lane, [x, normal, hidden, update]| {
                 block.norm2.apply(x, normal);
                 lane.lap(Operation::Norm);
-                lane.linear(normal, hidden)?;
+                lane.linear(block.fc1, normal, hidden)?;
                 ops::gelu(hidden);
                 lane.lap(Operation::Gelu);
-                lane.linear(hidden, update)?;
+                lane.linear(block.fc2, hidden, update)?;
                 ops::add(x, update);
                 lane.lap(Operation::Norm);
                 Ok(())
@@ -334,7 +375,7 @@ impl Stage {
 
 /// Each 2 × 2 tokens as one of four times the `width`: above left, below left, above right, below
 /// right. Zeros where the map has no token.
-fn merge(maps: &[f32], side: usize, width: usize, merged: &mut [f32]) {
+fn merge_tokens(maps: &[f32], side: usize, width: usize, merged: &mut [f32]) {
     let half = side.div_ceil(2);
     let merged = merged.chunks_exact_mut(half * half * 4 * width);
     for (map, merged) in maps.chunks_exact(side * side * width).zip(merged) {

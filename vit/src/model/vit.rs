@@ -1,32 +1,44 @@
 //! ViT, DeiT and DINOv2: pre-LN blocks with exact GELU in which all tokens attend to each other.
 
 use super::{
-    NamedTensor, Operation, mean_of_rows,
-    names::Names,
-    norm_tensors, patches, positions,
-    positions::Resampling,
-    run::{Rows, Run},
+    memory::{Buffers, Sizes},
+    named::{NamedTensor, norm_tensors},
+    patches,
+    positions::{self, Resampling},
+    run::{Operation, Rows, Run},
     source::Source,
 };
 use crate::{
-    Config, Error, Head, VitConfig,
-    attention::Heads,
-    config::position_grid,
-    ops::{self, LayerNorm},
-    workspace::{Buffers, Sizes},
+    checkpoint::Names,
+    config::{Config, Head, VitConfig},
+    error::Error,
+    ops::{self, Heads, LayerNorm, mean_of_rows},
 };
 
-/// What a ViT has beside its linear layers, which are the patch embedding, then qkv, proj, fc1 and
-/// fc2 of each block, then the head or heads.
+/// What a ViT has beside its linear layers, and which of the model's layers those are.
 pub(crate) struct Vit {
     config: VitConfig,
     /// Tokens before the patches, positions added: `[tokens, width]`.
     prefix: Vec<f32>,
     /// Positions of the patches: `[patches, width]`.
     positions: Vec<f32>,
-    /// norm1 and norm2 of each block.
-    norms: Vec<[LayerNorm; 2]>,
+    patch_embed: usize,
+    blocks: Vec<Block>,
     last_norm: LayerNorm,
+    /// None in a model of features alone.
+    head: Option<usize>,
+    /// Of the distillation token.
+    head_dist: Option<usize>,
+}
+
+/// A block's norms, and the numbers of its linear layers, in the order in which they run.
+struct Block {
+    norm1: LayerNorm,
+    qkv: usize,
+    proj: usize,
+    norm2: LayerNorm,
+    fc1: usize,
+    fc2: usize,
 }
 
 impl Vit {
@@ -49,37 +61,45 @@ impl Vit {
             false => read_tokens(source, config, vit)?,
         };
         let patch = vit.patch_size;
-        source.linear("patch_embed.proj", &[width, config.channels, patch, patch])?;
+        let patch_shape = [width, config.channels, patch, patch];
+        let patch_embed = source.linear("patch_embed.proj", &patch_shape)?;
         // A file that this crate wrote has the scales in the weights.
         let scaled = vit.layer_scale && !source.names().is_own();
-        let mut norms = Vec::new();
+        let mut blocks = Vec::new();
         for block in 0..vit.depth {
             let name = |part: &str| format!("blocks.{block}.{part}");
-            let mut norm = |part| source.norm(&name(part), width, eps);
-            norms.push([norm("norm1")?, norm("norm2")?]);
+            let (proj, fc2) = (name("attn.proj"), name("mlp.fc2"));
             let scale = |part: &str| scaled.then(|| name(part));
-            source.linear(&name("attn.qkv"), &[3 * width, width])?;
-            source.linear_scaled(&name("attn.proj"), &[width, width], scale("ls1.gamma"))?;
-            source.linear(&name("mlp.fc1"), &[mlp_width, width])?;
-            source.linear_scaled(&name("mlp.fc2"), &[width, mlp_width], scale("ls2.gamma"))?;
+            blocks.push(Block {
+                norm1: source.norm(&name("norm1"), width, eps)?,
+                qkv: source.linear(&name("attn.qkv"), &[3 * width, width])?,
+                proj: source.linear_scaled(&proj, &[width, width], scale("ls1.gamma"))?,
+                norm2: source.norm(&name("norm2"), width, eps)?,
+                fc1: source.linear(&name("mlp.fc1"), &[mlp_width, width])?,
+                fc2: source.linear_scaled(&fc2, &[width, mlp_width], scale("ls2.gamma"))?,
+            });
         }
         let last_norm = source.norm("norm", width, eps)?;
+        let (mut head, mut head_dist) = (None, None);
         if config.classes > 0 {
             let inputs = match vit.head {
                 Head::ClassAndPatchMean => 2 * width,
                 _ => width,
             };
-            source.linear("head", &[config.classes, inputs])?;
+            head = Some(source.linear("head", &[config.classes, inputs])?);
             if vit.head == Head::ClassAndDistillation {
-                source.linear("head_dist", &[config.classes, inputs])?;
+                head_dist = Some(source.linear("head_dist", &[config.classes, inputs])?);
             }
         }
         Ok(Self {
             config: vit.clone(),
             prefix,
             positions,
-            norms,
+            patch_embed,
+            blocks,
             last_norm,
+            head,
+            head_dist,
         })
     }
 
@@ -90,10 +110,9 @@ impl Vit {
             ("prefix_tokens".into(), shape(&self.prefix), &*self.prefix),
             ("pos_embed".into(), shape(&self.positions), &*self.positions),
         ];
-        for (block, norms) in self.norms.iter().enumerate() {
-            for (norm, at) in norms.iter().zip(1..) {
-                tensors.extend(norm_tensors(&format!("blocks.{block}.norm{at}"), norm));
-            }
+        for (at, block) in self.blocks.iter().enumerate() {
+            tensors.extend(norm_tensors(&format!("blocks.{at}.norm1"), &block.norm1));
+            tensors.extend(norm_tensors(&format!("blocks.{at}.norm2"), &block.norm2));
         }
         tensors.extend(norm_tensors("norm", &self.last_norm));
         tensors
@@ -156,7 +175,7 @@ impl Vit {
         patches::cut(config, images, patch_rows);
         run.lap(Operation::Other);
         let embedded = &mut update[..count * self.positions.len()];
-        run.linear(patch_rows, embedded)?;
+        run.linear(self.patch_embed, patch_rows, embedded)?;
         for (x, embedded) in x
             .chunks_exact_mut(tokens * width)
             .zip(embedded.chunks_exact(self.positions.len()))
@@ -168,9 +187,9 @@ impl Vit {
         }
         run.lap(Operation::Other);
 
-        for block in 0..=self.norms.len() {
-            let next = self.norms.get(block).map(|[norm1, _]| norm1);
-            let previous = block.checked_sub(1).map(|block| &self.norms[block][1]);
+        for at in 0..=self.blocks.len() {
+            let next = self.blocks.get(at);
+            let previous = at.checked_sub(1).map(|at| &self.blocks[at]);
             let buffers = [
                 Rows::new(x, width),
                 Rows::new(normal, width),
@@ -180,30 +199,30 @@ impl Vit {
                 Rows::new(qkv, 3 * width),
             ];
             run.by_rows(buffers, &|lane, [x, normal, update, mixed, hidden, qkv]| {
-                if let Some(norm2) = previous {
-                    lane.linear(mixed, update)?;
-                    norm2.add_apply(x, update, normal);
+                if let Some(block) = previous {
+                    lane.linear(block.proj, mixed, update)?;
+                    block.norm2.add_apply(x, update, normal);
                     lane.lap(Operation::Norm);
-                    lane.linear(normal, hidden)?;
+                    lane.linear(block.fc1, normal, hidden)?;
                     ops::gelu(hidden);
                     lane.lap(Operation::Gelu);
-                    lane.linear(hidden, update)?;
+                    lane.linear(block.fc2, hidden, update)?;
                 }
                 // A branch's output is added on the way into the next norm, while a row is at hand.
                 match (previous, next) {
-                    (Some(_), Some(norm1)) => norm1.add_apply(x, update, normal),
-                    (None, Some(norm1)) => norm1.apply(x, normal),
+                    (Some(_), Some(block)) => block.norm1.add_apply(x, update, normal),
+                    (None, Some(block)) => block.norm1.apply(x, normal),
                     (Some(_), None) => ops::add(x, update),
                     (None, None) => {}
                 }
                 lane.lap(Operation::Norm);
                 match next {
-                    Some(_) => lane.linear(normal, qkv),
+                    Some(block) => lane.linear(block.qkv, normal, qkv),
                     None => Ok(()),
                 }
             })?;
-            if next.is_some() {
-                run.attend(attention, qkv, None, mixed)?;
+            if let Some(block) = next {
+                run.attend(block.qkv, attention, qkv, None, mixed)?;
             }
         }
         self.finish(
@@ -263,20 +282,22 @@ impl Vit {
         run: &mut Run<'_, '_>,
     ) -> Result<(), Error> {
         let width = self.config.width;
-        let features = &buffers.features[..count * width];
-        match self.config.head {
-            Head::ClassToken => run.linear(features, logits),
-            Head::ClassAndPatchMean => run.linear(&buffers.head_input[..count * 2 * width], logits),
-            Head::ClassAndDistillation => {
-                let others = &mut buffers.logits[..count * config.classes];
-                run.linear(features, logits)?;
-                run.linear(&buffers.head_input[..count * width], others)?;
-                for (logit, other) in logits.iter_mut().zip(others) {
-                    *logit = (*logit + *other) / 2.0;
-                }
-                Ok(())
+        let Some(head) = self.head else {
+            return Ok(());
+        };
+        let input = match self.config.head {
+            Head::ClassAndPatchMean => &buffers.head_input[..count * 2 * width],
+            _ => &buffers.features[..count * width],
+        };
+        run.linear(head, input, logits)?;
+        if let Some(head_dist) = self.head_dist {
+            let others = &mut buffers.logits[..count * config.classes];
+            run.linear(head_dist, &buffers.head_input[..count * width], others)?;
+            for (logit, other) in logits.iter_mut().zip(others) {
+                *logit = (*logit + *other) / 2.0;
             }
         }
+        Ok(())
     }
 }
 
@@ -297,7 +318,7 @@ fn read_tokens(
     let [_, placed, _] = source.shape("pos_embed", "[1, tokens, width]")?;
     let mut positions = source.tensor("pos_embed", &[1, placed, width])?;
     let names: &Names = source.names();
-    let grid = position_grid(names, placed, vit.prefix_tokens(), vit.registers);
+    let grid = names.position_grid(placed, vit.prefix_tokens(), vit.registers);
     let (before, grid) = grid.ok_or_else(|| Error::Shape {
         name: names.tensor("pos_embed"),
         expected: format!("[1, tokens of a square image, {width}]"),

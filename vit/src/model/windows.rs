@@ -1,6 +1,6 @@
 //! A feature map cut into windows, after a cyclic shift, with padding where windows do not divide it.
 
-use crate::Padding;
+use crate::config::Padding;
 
 /// What hides tokens of other regions: added to scores, it leaves nothing of them after softmax.
 const HIDDEN: f32 = -100.0;

@@ -1,0 +1,185 @@
+//! Models: their layers in order, and what they have beside them.
+
+use std::sync::Arc;
+
+use noisyquant::{DynamicMatmul, Isa};
+
+use super::{
+    attention::Attention,
+    layer::{Layer, LayerReport},
+    memory::Sizes,
+    named::NamedTensor,
+    source::Source,
+    swin::Swin,
+    vit::Vit,
+};
+use crate::{
+    config::{Architecture, Config},
+    error::Error,
+    ops::{Arithmetic, Heads, Linear, MAX_KEYS},
+};
+
+/// A vision transformer: a ViT, DeiT, DINOv2 or Swin, its linear layers in f32 or quantized.
+pub struct Model {
+    pub(super) config: Config,
+    pub(super) layers: Vec<Layer>,
+    pub(super) body: Arc<Body>,
+    attention: Attention,
+    /// The instruction set of attention where no layer has one.
+    isa: Option<Isa>,
+    reports: Vec<LayerReport>,
+}
+
+/// What a model has beside its linear layers.
+pub(super) enum Body {
+    Vit(Vit),
+    Swin(Swin),
+}
+
+impl Model {
+    /// A model of this configuration, with the tensors and layers of `source` and attention in f32.
+    pub(crate) fn build(mut source: Source<'_>, config: Config) -> Result<Self, Error> {
+        let body = match &config.architecture {
+            Architecture::Vit(vit) => Body::Vit(Vit::read(&mut source, &config, vit)?),
+            Architecture::Swin(swin) => Body::Swin(Swin::read(&mut source, &config, swin)?),
+        };
+        Ok(Self {
+            layers: source.finish(&config)?,
+            config,
+            body: Arc::new(body),
+            attention: Attention::F32,
+            isa: None,
+            reports: Vec::new(),
+        })
+    }
+
+    /// Sizes and preprocessing.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The linear layers, in the order in which they run.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Whether any layer, or attention, is quantized.
+    pub fn is_quantized(&self) -> bool {
+        let quantized = |layer: &Layer| matches!(layer.linear, Linear::Quantized(_));
+        self.attention == Attention::Int8 || self.layers.iter().any(quantized)
+    }
+
+    /// How attention runs.
+    pub fn attention(&self) -> Attention {
+        self.attention
+    }
+
+    /// This model with attention of this kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for integers in a Swin, whose windows are too small to gain by them, or in a model
+    /// of more than 65 536 tokens.
+    pub fn with_attention(self, attention: Attention) -> Result<Self, Error> {
+        self.check_attention(attention)?;
+        Ok(Self { attention, ..self })
+    }
+
+    /// What [`Model::with_attention`] refuses.
+    pub(crate) fn check_attention(&self, attention: Attention) -> Result<(), Error> {
+        let got = match (attention, &*self.body) {
+            (Attention::F32, _) => return Ok(()),
+            (_, Body::Vit(vit)) if vit.heads().fit_integers() => return Ok(()),
+            (_, Body::Vit(vit)) => format!("{attention} for {:?}", vit.heads()),
+            (_, Body::Swin(_)) => format!("{attention} for a Swin"),
+        };
+        Err(Error::Setting {
+            what: "attention".into(),
+            expected: format!("f32, or int8 for a ViT of at most {MAX_KEYS} tokens"),
+            got,
+        })
+    }
+
+    /// This model with attention in integers where those are usually faster.
+    pub(crate) fn with_usual_attention(self) -> Self {
+        let attention = match &*self.body {
+            Body::Vit(vit) if vit.heads().gain_by_integers() => Attention::Int8,
+            _ => self.attention,
+        };
+        Self { attention, ..self }
+    }
+
+    /// This model with attention on `isa`, where no layer says otherwise.
+    pub(crate) fn on(self, isa: Option<Isa>) -> Self {
+        Self { isa, ..self }
+    }
+
+    /// The arithmetic of attention: integers run on the instruction set of the layers.
+    pub(super) fn arithmetic(&self) -> Result<Arithmetic, noisyquant::Error> {
+        let isa = |layer: &Layer| match &layer.linear {
+            Linear::Quantized(linear) => Some(linear.isa()),
+            Linear::Float(_) => None,
+        };
+        Ok(match self.attention {
+            Attention::F32 => Arithmetic::Float,
+            Attention::Int8 => Arithmetic::Int8(match self.layers.iter().find_map(isa) {
+                Some(isa) => isa,
+                None => DynamicMatmul::new(self.isa)?.isa(),
+            }),
+        })
+    }
+
+    /// What was chosen for each layer when this model was quantized; none for a float checkpoint.
+    pub fn reports(&self) -> &[LayerReport] {
+        &self.reports
+    }
+
+    /// What this model has beside its layers, by name, with shapes.
+    pub(crate) fn tensors(&self) -> Vec<NamedTensor<'_>> {
+        match &*self.body {
+            Body::Vit(vit) => vit.tensors(),
+            Body::Swin(swin) => swin.tensors(),
+        }
+    }
+
+    /// This model with reports of how its layers were made.
+    pub(crate) fn with_reports(self, reports: Vec<LayerReport>) -> Self {
+        Self { reports, ..self }
+    }
+
+    /// The same model with other layers.
+    pub(crate) fn with_layers(&self, layers: Vec<Layer>, reports: Vec<LayerReport>) -> Self {
+        Self {
+            config: self.config.clone(),
+            layers,
+            body: Arc::clone(&self.body),
+            attention: self.attention,
+            isa: self.isa,
+            reports,
+        }
+    }
+
+    /// Lengths of the buffers that a batch needs.
+    pub(crate) fn sizes(&self, images: usize) -> Sizes {
+        match &*self.body {
+            Body::Vit(vit) => vit.sizes(&self.config, images),
+            Body::Swin(swin) => swin.sizes(&self.config, images),
+        }
+    }
+
+    /// Sizes of the attention of each block or stage.
+    pub(crate) fn attention_sizes(&self) -> Vec<Heads> {
+        match &*self.body {
+            Body::Vit(vit) => vec![vit.heads()],
+            Body::Swin(swin) => swin.heads().collect(),
+        }
+    }
+
+    /// Most rows that each layer sees of one image.
+    pub(crate) fn rows_per_image(&self) -> usize {
+        match &*self.body {
+            Body::Vit(vit) => vit.tokens(),
+            Body::Swin(swin) => swin.most_rows(),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Attention whose two products run on 8-bit integers; the part of it that one thread does.
+//!
+//! ```text
+//!   k of a head ─▶ codes, packed ──┐         v of a head ─▶ codes, packed ──┐
+//!   q of a block ─▶ codes ─────────┴─▶ scores ─▶ levels 0 ..= 255 ──────────┴─▶ sums ─▶ mixed
+//! ```
+//!
+//! The exponentials of softmax are in `0 ..= 1`, so their levels need no range to be found. Most of them
+//! are far below one level, but they are many: rounded to nearest they vanish, and with them a good part of
+//! what is to be mixed. So a fixed noisy bias is added before they are rounded, as NoisyQuant adds one to the
+//! input of a layer. It is uniform over one level, which makes rounded levels right on average, and so there
+//! is nothing to be corrected (docs/math.md, eq. 34).
+
+use std::{f32::consts::LOG2_E, ops::Range};
+
+use noisyquant::{DynamicMatmul, DynamicRange, Error, Isa, MatMut, MatRef};
+use pulp::{Simd, WithSimd};
+
+use super::{
+    exponential::{ROUND, polynomial, split_exponent},
+    heads::{Heads, Part, UNIT},
+};
+
+/// Queries at a time: whole tiles of most kernels, and their scores stay in L1.
+const BLOCK: usize = 24;
+
+/// Lanes of the widest vectors: rows of scores are padded to a multiple, and so to whole vectors of any CPU.
+const LANES: usize = 16;
+
+/// The largest level.
+const MOST: f32 = 255.0;
+
+/// The products with the keys and with the values of the head at hand.
+#[derive(Debug)]
+pub(super) struct Products {
+    keys: DynamicMatmul,
+    values: DynamicMatmul,
+}
+
+impl Products {
+    pub(super) fn new(isa: Isa) -> Result<Self, Error> {
+        let keys = DynamicMatmul::new(Some(isa))?;
+        let values = keys.clone();
+        Ok(Self { keys, values })
+    }
+
+    pub(super) fn isa(&self) -> Isa {
+        self.keys.isa()
+    }
+}
+
+/// The noise of each key, in levels. Multiples of the golden ratio, modulo 1, spread evenly over
+/// `−½ .. ½` in any run of keys; random numbers, which do so less evenly, double the error.
+pub(super) fn noise(keys: usize) -> Vec<f32> {
+    let golden = (5f64.sqrt() - 1.0) / 2.0;
+    let noise = |key: usize| (((key + 1) as f64 * golden).fract() - 0.5) as f32;
+    (0..keys.next_multiple_of(LANES)).map(noise).collect()
+}
+
+/// What one thread does.
+pub(super) struct Task<'a> {
+    pub(super) heads: Heads,
+    /// All sequences.
+    pub(super) qkv: &'a [f32],
+    pub(super) part: Part<'a>,
+    /// Of as many keys or more.
+    pub(super) noise: &'a [f32],
+    pub(super) scratch: &'a mut [f32],
+    pub(super) products: &'a mut Products,
+}
+
+impl Task<'_> {
+    /// Numbers of scratch: the scores of a block, and what it mixes.
+    pub(super) fn numbers(heads: Heads) -> usize {
+        BLOCK * (heads.tokens.next_multiple_of(LANES) + heads.features())
+    }
+
+    pub(super) fn run(mut self) -> Result<(), Error> {
+        let units = self.heads.units();
+        let all = self.part.units.clone();
+        for sequence in all.start / units..all.end.div_ceil(units) {
+            let begin = sequence * units;
+            let first = all.start.max(begin) - begin;
+            let last = all.end.min(begin + units) - begin;
+            let queries = first * UNIT..self.heads.tokens.min(last * UNIT);
+            for head in self.part.heads.clone() {
+                self.head(sequence, head, queries.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// These queries of one head.
+    fn head(&mut self, sequence: usize, head: usize, queries: Range<usize>) -> Result<(), Error> {
+        let Heads { tokens, width, .. } = self.heads;
+        let features = self.heads.features();
+        let Products { keys, values } = &mut *self.products;
+        let begin = sequence * tokens * 3 * width + head * features;
+        let part = |at: usize| {
+            let numbers = &self.qkv[begin + at * width..];
+            MatRef::new(numbers, tokens, features, 3 * width).expect("a row for each token")
+        };
+        let q = part(0);
+        keys.pack_rows(part(1))?;
+        values.pack_columns(part(2))?;
+        // That of all queries, whichever this thread has.
+        let range = DynamicRange::of(q);
+        // Softmax to the base 2 is a step shorter.
+        let factor = LOG2_E / (features as f32).sqrt();
+        let stride = tokens.next_multiple_of(LANES);
+        let (scores, mixed) = self.scratch.split_at_mut(BLOCK * stride);
+        let first_row = self.heads.first_row(self.part.units.start);
+        let column = (head - self.part.heads.start) * features;
+        let fits = "the scratch has room for a block";
+        for query in queries.clone().step_by(BLOCK) {
+            let count = BLOCK.min(queries.end - query);
+            let scores = &mut scores[..count * stride];
+            let y = MatMut::new(scores, count, tokens, stride).expect(fits);
+            keys.multiply(q.rows_range(query, query + count), range, factor, y)?;
+
+            for row in scores.chunks_exact_mut(stride) {
+                row[tokens..].fill(f32::NEG_INFINITY);
+            }
+            let mut sums = [0.0; BLOCK];
+            pulp::Arch::new().dispatch(Softmax {
+                scores,
+                noise: &self.noise[..stride],
+                sums: &mut sums,
+            });
+
+            let levels = MatRef::new(scores, count, tokens, stride).expect(fits);
+            let mixed = &mut mixed[..count * features];
+            let y = MatMut::new(mixed, count, features, features).expect(fits);
+            values.multiply(levels, DynamicRange::Positive(MOST), 1.0, y)?;
+
+            let rows = &mut self.part.mixed[sequence * tokens + query - first_row..];
+            for ((to, from), sum) in rows.iter_mut().zip(mixed.chunks(features)).zip(sums) {
+                let scale = 1.0 / sum;
+                for (to, from) in to[column..].iter_mut().zip(from) {
+                    *to = scale * from;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Replaces the scores of a block by their levels.
+struct Softmax<'a> {
+    /// Rows as long as the noise, a query each, with −∞ after the last key.
+    scores: &'a mut [f32],
+    noise: &'a [f32],
+    /// Of the levels of each row; exact, and so the same in any order.
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let noise = S::as_simd_f32s(self.noise).0;
+        let length = self.noise.len();
+        // First of all rows, as a row alone waits for its last comparisons.
+        let mut largest = [0.0; BLOCK];
+        for (largest, scores) in largest.iter_mut().zip(self.scores.chunks_exact(length)) {
+            *largest = max(simd, S::as_simd_f32s(scores).0);
+        }
+        let rows = self.scores.chunks_exact_mut(length).zip(self.sums);
+        for ((scores, sum), largest) in rows.zip(largest) {
+            *sum = levels(simd, S::as_mut_simd_f32s(scores).0, largest, noise);
+        }
+    }
+}
+
+#[inline(always)]
+fn max<S: Simd>(simd: S, scores: &[S::f32s]) -> f32 {
+    let mut max = [simd.splat_f32s(f32::NEG_INFINITY); 2];
+    for pair in scores.chunks(2) {
+        max[0] = simd.max_f32s(max[0], pair[0]);
+        max[1] = simd.max_f32s(max[1], pair[pair.len() - 1]);
+    }
+    simd.reduce_max_f32s(simd.max_f32s(max[0], max[1]))
+}
+
+/// Replaces scores by `rne(255 · 2^(score − max) + noise)`, and returns the sum.
+#[inline(always)]
+fn levels<S: Simd>(simd: S, scores: &mut [S::f32s], max: f32, noise: &[S::f32s]) -> f32 {
+    /// `255 · 2^r` for `|r| ≤ ½`, off by at most 7.5e-5 of it, and below 255 for `r ≤ 0`.
+    const POLYNOMIAL: [f32; 4] = [14.068_776, 61.865_837, 176.781_55, 254.981_66];
+    let (max, round) = (simd.splat_f32s(max), simd.splat_f32s(ROUND));
+    let mut sum = simd.splat_f32s(0.0);
+    for (score, noise) in scores.iter_mut().zip(noise) {
+        let (r, power) = split_exponent(simd, simd.sub_f32s(*score, max));
+        let level = simd.mul_add_f32s(polynomial(simd, POLYNOMIAL, r), power, *noise);
+        *score = simd.sub_f32s(simd.add_f32s(level, round), round);
+        sum = simd.add_f32s(sum, *score);
+    }
+    simd.reduce_sum_f32s(sum)
+}

@@ -1,0 +1,140 @@
+//! Models out of files: float checkpoints, and what [`Model::to_bytes`] made.
+
+use std::{collections::BTreeMap, path::Path};
+
+use noisyquant::{Isa, io};
+
+use super::header::{Header, KEY, VERSION, Version};
+use crate::{
+    checkpoint::{Files, Names, Tensors},
+    config::{Architecture, Config, Overrides, Sidecars},
+    error::Error,
+    model::{Attention, Model, Source},
+};
+
+/// How to open a model.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// The instruction set of a quantized file's layers; `None` is the best that this CPU has.
+    pub isa: Option<Isa>,
+    /// What replaces, or stands in for, the configuration of a checkpoint.
+    pub overrides: Overrides,
+}
+
+impl Model {
+    /// Open a float checkpoint or a quantized file: a safetensors file, a
+    /// `model.safetensors.index.json` that names shards, or a folder that holds one of these.
+    ///
+    /// Tensors are F16, BF16 or F32, named as timm or Hugging Face's transformers name them. Files
+    /// are mapped, so nothing may write to them in the meantime. Sizes come from the tensors'
+    /// shapes; `config.json` and `preprocessor_config.json` beside the file tell the rest, or else
+    /// the habits of the architecture do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`] or [`Error::Json`] for files that cannot be read, [`Error::At`] for what is
+    /// wrong in one: see [`Model::from_safetensors`].
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, Error> {
+        let files = Files::open(path)?;
+        let tensors = files.tensors()?;
+        let model = match is_quantized(&tensors) {
+            true => read_quantized(tensors, options),
+            false => {
+                Sidecars::read(&files).and_then(|sidecars| read_float(tensors, &sidecars, options))
+            }
+        };
+        model.map_err(|error| match error {
+            error @ (Error::Open { .. } | Error::Json { .. }) => error,
+            error => error.at(path),
+        })
+    }
+
+    /// Read a float model or a quantized one from the bytes of a safetensors file.
+    ///
+    /// The metadata may hold `heads`, `layer_norm_eps`, and `mean` and `std` (one number per channel,
+    /// commas between); `patch_size`, if there, must agree with the tensors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] for a truncated or inconsistent file, [`Error::Architecture`],
+    /// [`Error::Setting`], [`Error::MissingTensor`], [`Error::Shape`], [`Error::NumberType`],
+    /// [`Error::NonFinite`], or [`Error::UnexpectedTensor`] for tensors of another architecture.
+    pub fn from_safetensors(bytes: &[u8]) -> Result<Self, Error> {
+        let tensors = Tensors::parse(bytes)?;
+        let options = OpenOptions::default();
+        match is_quantized(&tensors) {
+            true => read_quantized(tensors, &options),
+            false => read_float(tensors, &Sidecars::default(), &options),
+        }
+    }
+}
+
+/// The model of a float checkpoint.
+fn read_float(
+    tensors: Tensors<'_>,
+    sidecars: &Sidecars,
+    options: &OpenOptions,
+) -> Result<Model, Error> {
+    let names = Names::detect(&tensors)?;
+    let config = Config::read(&tensors, &names, sidecars, &options.overrides)?;
+    Model::build(Source::new(tensors, names, BTreeMap::new()), config)
+}
+
+/// Whether [`Model::to_bytes`] made this file.
+fn is_quantized(tensors: &Tensors<'_>) -> bool {
+    tensors.metadata(KEY).is_some()
+}
+
+/// The model of a file that [`Model::to_bytes`] made.
+fn read_quantized(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model, Error> {
+    let json = tensors.metadata(KEY).unwrap_or_default();
+    let wrong = |source| Error::Json {
+        what: format!("metadata `{KEY}`"),
+        source,
+    };
+    let Version { version } = serde_json::from_str(json).map_err(wrong)?;
+    if !(1..=VERSION).contains(&version) {
+        return Err(Error::Setting {
+            what: format!("metadata `{KEY}`"),
+            expected: format!("version 1 to {VERSION}"),
+            got: format!("version {version}"),
+        });
+    }
+    let header: Header<'_> = serde_json::from_str(json).map_err(wrong)?;
+    let attention = match (version, header.attention) {
+        (1, _) => Attention::F32,
+        (_, Some(attention)) => attention,
+        (_, None) => {
+            return Err(Error::Setting {
+                what: format!("metadata `{KEY}`"),
+                expected: "attention".into(),
+                got: "none".into(),
+            });
+        }
+    };
+    let mut config = header.config.into_owned();
+    let Overrides {
+        image_size,
+        heads,
+        layer_norm_eps,
+        ..
+    } = &options.overrides;
+    if image_size.is_some() || heads.is_some() || layer_norm_eps.is_some() {
+        return Err(Error::Setting {
+            what: "image size, heads and layer_norm_eps".into(),
+            expected: "them left as they are in a quantized file".into(),
+            got: "others".into(),
+        });
+    }
+    options.overrides.apply(&mut config.preprocess);
+    config.check()?;
+    let mut quantized = BTreeMap::new();
+    for bytes in tensors.files() {
+        quantized.extend(io::from_bytes(bytes, options.isa).map_err(Error::Quantized)?);
+    }
+    let names = Names::own(matches!(config.architecture, Architecture::Swin(_)));
+    Model::build(Source::new(tensors, names, quantized), config)?
+        .with_reports(header.reports.into_owned())
+        .on(options.isa)
+        .with_attention(attention)
+}
