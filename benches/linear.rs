@@ -10,7 +10,7 @@ use std::hint::black_box;
 
 use common::{DEIT_S, floats};
 use criterion::{BenchmarkId, Throughput};
-use noisyquant::{Isa, Noise, QuantLinear};
+use noisyquant::{Executor, Isa, Noise, QuantLinear, Scratch};
 
 const OTHERS: [(&str, usize, usize, usize); 9] = [
     ("vit-b", 197, 768, 2304),
@@ -42,17 +42,22 @@ fn main() {
                         range: 0.01,
                         seed: 1,
                     })
-                    .calibrate(&x)
+                    .calibration_rows(&x)
                     .isa(isa)
                     .build()
                     .expect("a valid layer");
-                for threads in [1, rayon::current_num_threads()] {
-                    let mut scratch = layer.scratch_with_threads(m, threads);
+                for executor in [Executor::serial(), Executor::rayon()] {
+                    let threads = executor.threads();
+                    let mut scratch = Scratch::with_bytes(layer.scratch_bytes(m, threads));
                     let id = BenchmarkId::new(format!("{}/int{bits}", layer.kernel()), threads);
                     group.bench_function(id, |b| {
                         b.iter(|| {
-                            let done =
-                                layer.forward_into(black_box(&x), black_box(&mut y), &mut scratch);
+                            let done = layer.forward_into(
+                                black_box(&x),
+                                black_box(&mut y),
+                                &mut scratch,
+                                executor,
+                            );
                             done.expect("shapes fit");
                         });
                     });

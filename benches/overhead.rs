@@ -11,7 +11,7 @@ use std::hint::black_box;
 
 use aligned_vec::{AVec, ConstAlign};
 use common::{DEIT_S, floats, interleaved};
-use noisyquant::{Isa, Noise, QuantLinear, Scratch};
+use noisyquant::{Executor, Isa, Noise, QuantLinear, Scratch};
 use noisyquant_kernels::layout::{codes_stride, padded_k};
 use noisyquant_kernels::ready::{Codes, Panels, Ready};
 use noisyquant_kernels::row::MicroKernel;
@@ -24,7 +24,7 @@ fn layer((m, k, n): (usize, usize, usize), bits: u32, isa: Isa, noise: Noise) ->
         .weight_bits(bits)
         .activation_bits(bits)
         .noise(noise)
-        .calibrate(&x)
+        .calibration_rows(&x)
         .isa(isa)
         .build()
         .expect("a valid layer")
@@ -91,7 +91,7 @@ impl BareGemm {
 
 fn forward(layer: &QuantLinear, x: &[f32], y: &mut [f32], scratch: &mut Scratch) {
     layer
-        .forward_into(black_box(x), black_box(y), scratch)
+        .forward_into(black_box(x), black_box(y), scratch, Executor::serial())
         .expect("shapes fit");
 }
 
@@ -115,7 +115,7 @@ fn main() {
                 );
                 let mut bare = BareGemm::new(&plain, m);
                 let (x, mut y) = (floats(3, m * k), vec![0f32; m * n]);
-                let mut scratch = plain.scratch_with_threads(m, 1);
+                let mut scratch = Scratch::with_bytes(plain.scratch_bytes(m, 1));
 
                 let name = format!("overhead/{isa}/int{bits}/{m}x{k}x{n}");
                 let mut group = criterion.benchmark_group(name);

@@ -177,7 +177,7 @@ impl Layer {
             .bias(&self.bias)
             .weight_bits(bits)
             .activation_bits(bits)
-            .calibrate(&self.calibration)
+            .calibration_rows(&self.calibration)
     }
 
     /// The layer of an option, and a word on what was chosen.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use half::{bf16, f16};
-use noisyquant::{Element, Isa, Noise, QuantLinear, Quantizer, Range};
+use noisyquant::{ActivationRange, Element, Executor, Isa, Noise, QuantLinear, Quantizer, Scratch};
 
 /// Measures one linear layer: f32 out, static quantization, weights packed beforehand, bias.
 #[derive(Parser)]
@@ -120,7 +120,7 @@ fn measure<T: Element>(options: &Options, [m, k, n]: [usize; 3]) -> Result<Measu
         .bias(&bias)
         .weight_bits(if options.bits == 6 { 6 } else { 8 })
         .activation_bits(options.bits)
-        .quantizer(Quantizer::symmetric(Range::Fixed {
+        .quantizer(Quantizer::symmetric(ActivationRange::Fixed {
             min: -1.0,
             max: 1.0,
         }));
@@ -142,14 +142,18 @@ fn measure<T: Element>(options: &Options, [m, k, n]: [usize; 3]) -> Result<Measu
     let layer = &layers[0];
     let x: Vec<T> = x.iter().map(|v| T::from_f32(*v)).collect();
     let mut y = vec![0f32; m * n];
-    let mut scratch = layer.scratch_with_threads(m, options.threads.into());
+    let executor = match options.threads {
+        1 => Executor::serial(),
+        _ => Executor::rayon(),
+    };
+    let mut scratch = Scratch::with_bytes(layer.scratch_bytes(m, executor.threads()));
 
     let mut next = layers.iter().cycle();
     let mut call = || -> Result<f64, String> {
         let layer = next.next().expect("a cycle has no end");
         let start = Instant::now();
         layer
-            .forward_into(&x, &mut y, &mut scratch)
+            .forward_into(&x, &mut y, &mut scratch, executor)
             .map_err(|error| error.to_string())?;
         Ok(start.elapsed().as_secs_f64() * 1e6)
     };

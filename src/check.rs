@@ -1,5 +1,7 @@
 //! Checks of what callers pass in, shared by everything that takes operands.
 
+use alloc::format;
+
 use noisyquant_kernels::spec;
 
 use crate::error::Error;
@@ -9,6 +11,18 @@ pub(crate) fn dimension(what: &'static str, got: usize, limit: usize) -> Result<
         return Ok(());
     }
     let expected = format!("1..={limit}");
+    Err(Error::Dimension {
+        what,
+        expected,
+        got,
+    })
+}
+
+pub(crate) fn at_most(what: &'static str, got: usize, limit: usize) -> Result<(), Error> {
+    if got <= limit {
+        return Ok(());
+    }
+    let expected = format!("0..={limit}");
     Err(Error::Dimension {
         what,
         expected,

@@ -1,6 +1,9 @@
 //! What can be wrong with what a caller passes in.
 
+use alloc::string::String;
+
 use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::view::ViewError;
 
 /// Everything that building or running a layer can refuse. Each message names what was expected and
 /// what was got.
@@ -60,7 +63,9 @@ pub enum Error {
         index: usize,
     },
     /// The chosen quantizer or noise needs calibration rows.
-    #[error("{what} needs calibration rows: expected at least 1, got 0 (see Builder::calibrate)")]
+    #[error(
+        "{what} needs calibration rows: expected at least 1, got 0 (see Builder::calibration_rows)"
+    )]
     Calibration {
         /// What needs them.
         what: &'static str,
@@ -75,6 +80,21 @@ pub enum Error {
         channel: usize,
         /// Largest offset, in quantization steps.
         largest: f32,
+    },
+    /// Memory does not hold the matrix that it should be viewed as.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// Memory starts at the wrong address.
+    #[error(
+        "{what}: expected an address that is a multiple of {expected}, got one {past} bytes past"
+    )]
+    Alignment {
+        /// The operand.
+        what: &'static str,
+        /// What the address should be a multiple of, in bytes.
+        expected: usize,
+        /// Bytes by which it is past such an address.
+        past: usize,
     },
     /// Two layers of a set have the same name.
     #[error("layer names: expected each once, got {name:?} twice")]
@@ -91,6 +111,19 @@ pub enum Error {
         got: usize,
         /// Rows of the call.
         rows: usize,
+    },
+    /// No kernel of the instruction set is exact for such operands.
+    #[error(
+        "instruction set {isa}: expected a kernel that is exact for activation codes up to {max_code} and \
+         weight codes of magnitudes up to {max_weight}, got none"
+    )]
+    NotExact {
+        /// The set.
+        isa: Isa,
+        /// Largest activation code.
+        max_code: u8,
+        /// Largest magnitude of a weight code; 128 where one is −128.
+        max_weight: u8,
     },
     /// The instruction set asked for is not there.
     #[error("instruction set {isa}: expected one that this CPU can run ({available}), got {isa}")]

@@ -6,7 +6,7 @@ use std::alloc::System;
 
 use common::{Problem, isas};
 use half::f16;
-use noisyquant::{DynamicMatmul, DynamicRange, MatMut, MatRef};
+use noisyquant::{DynamicMatmul, DynamicRange, Executor, MatMut, MatRef, Scratch};
 use rayon::ThreadPoolBuilder;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -34,30 +34,43 @@ fn what_is_called_again_does_not_allocate() {
         for isa in isas().into_iter().filter(|isa| isa.name() != "scalar") {
             let layer = problem
                 .builder()
-                .calibrate(&problem.x)
+                .calibration_rows(&problem.x)
                 .isa(isa)
                 .build()
                 .unwrap();
             let x: Vec<f16> = problem.x.iter().map(|v| f16::from_f32(*v)).collect();
             let mut y = vec![0f32; m * n];
-            let mut serial = layer.scratch_with_threads(m, 1);
-            let count = allocations(20, || layer.forward_into(&x, &mut y, &mut serial).unwrap());
+            let mut scratch = Scratch::with_bytes(layer.scratch_bytes(m, 1));
+            let serial = Executor::serial();
+            let count = allocations(20, || {
+                layer
+                    .forward_into(&x, &mut y, &mut scratch, serial)
+                    .unwrap();
+            });
             assert_eq!(count, 0, "{isa} {m}x{k}x{n}, one thread");
             // On a worker of the pool; entering a pool from outside is rayon's own affair.
             let count = pool.install(|| {
                 let mut scratch = layer.scratch(m);
-                allocations(20, || layer.forward_into(&x, &mut y, &mut scratch).unwrap())
+                let pool = Executor::rayon();
+                allocations(20, || {
+                    layer.forward_into(&x, &mut y, &mut scratch, pool).unwrap();
+                })
             });
             assert_eq!(count, 0, "{isa} {m}x{k}x{n}, a pool of three");
 
-            let mut matmul = DynamicMatmul::new(Some(isa)).unwrap();
+            let matmul = DynamicMatmul::new(Some(isa)).unwrap();
+            let mut memory = Scratch::with_bytes(matmul.operand_bytes(n, k));
+            let mut scratch = Scratch::with_bytes(matmul.scratch_bytes(m, n, k));
             let count = allocations(20, || {
                 let left = MatRef::new(&problem.x, m, k, k).unwrap();
                 let right = MatRef::new(&problem.weight, n, k, k).unwrap();
                 let output = MatMut::new(&mut y, m, n, n).unwrap();
-                matmul.pack_rows(right).unwrap();
+                let operand = matmul.pack_rows(right, &mut memory, &mut scratch);
                 let range = DynamicRange::of(left);
-                matmul.multiply(left, range, 1.0, output).unwrap();
+                operand
+                    .unwrap()
+                    .multiply(left, range, 1.0, output, &mut scratch)
+                    .unwrap();
             });
             assert_eq!(count, 0, "{isa} {m}x{k}x{n}, both quantized at run time");
         }

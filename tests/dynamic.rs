@@ -4,7 +4,9 @@ mod common;
 
 use common::{Rng, bits, isas};
 use half::{bf16, f16};
-use noisyquant::{DynamicMatmul, DynamicRange, Element, Error, Isa, MatMut, MatRef};
+use noisyquant::{
+    DynamicMatmul, DynamicOperand, DynamicRange, Element, Error, Isa, MatMut, MatRef, Scratch,
+};
 use noisyquant_kernels::spec;
 
 /// How the right operand lies in memory.
@@ -63,10 +65,37 @@ fn oracle(
     y
 }
 
+/// Products on one instruction set, and memory for operands and products of any of the sizes below: what one
+/// leaves there must not matter to the next.
+struct Products {
+    matmul: DynamicMatmul,
+    memory: Scratch<'static>,
+    scratch: Scratch<'static>,
+}
+
+impl Products {
+    fn new(isa: Option<Isa>, (m, k, n): (usize, usize, usize)) -> Products {
+        let matmul = DynamicMatmul::new(isa).unwrap();
+        Products {
+            matmul,
+            memory: Scratch::with_bytes(matmul.operand_bytes(n, k)),
+            scratch: Scratch::with_bytes(matmul.scratch_bytes(m, n, k)),
+        }
+    }
+
+    fn pack(&mut self, right: Right, w: MatRef<'_>) -> Result<DynamicOperand<'_>, Error> {
+        let (memory, scratch) = (&mut self.memory, &mut self.scratch);
+        match right {
+            Right::Rows => self.matmul.pack_rows(w, memory, scratch),
+            Right::Columns => self.matmul.pack_columns(w, memory, scratch),
+        }
+    }
+}
+
 /// One product on `matmul` next to the oracle. The output has the type of the operands; all have gaps
 /// between their rows.
 fn check<T: Element>(
-    matmul: &mut DynamicMatmul,
+    products: &mut Products,
     (m, k, n): (usize, usize, usize),
     x: &[T],
     w: &[T],
@@ -84,19 +113,17 @@ fn check<T: Element>(
     };
     let wide = spread(w, cols);
     let view = MatRef::new(&wide, rows, cols, cols + GAP).expect("a matrix");
-    match right {
-        Right::Rows => matmul.pack_rows(view),
-        Right::Columns => matmul.pack_columns(view),
-    }
-    .expect("a right operand");
+    let isa = products.matmul.isa();
+    let mut scratch = Scratch::with_bytes(products.matmul.scratch_bytes(m, n, k));
+    let operand = products.pack(right, view).expect("a right operand");
     let wide = spread(x, k);
     let left = MatRef::new(&wide, m, k, k + GAP).expect("a matrix");
     let range = range.unwrap_or_else(|| DynamicRange::of(left));
     let untouched = T::from_f32(7.0);
     let mut y = vec![untouched; m * (n + GAP)];
     let output = MatMut::new(&mut y, m, n, n + GAP).expect("a matrix");
-    matmul
-        .multiply(left, range, 0.37, output)
+    operand
+        .multiply(left, range, 0.37, output, &mut scratch)
         .expect("a product");
     let x: Vec<f32> = x.iter().map(|x| x.to_f32()).collect();
     let at = |channel: usize, input: usize| match right {
@@ -105,7 +132,7 @@ fn check<T: Element>(
     };
     let expected = oracle((m, k, n), &x, range, 0.37, &at, right);
     for (row, (y, expected)) in y.chunks(n + GAP).zip(expected.chunks(n)).enumerate() {
-        let what = format!("{}, {m}x{k}x{n}, {right:?}, {range:?}", matmul.isa());
+        let what = format!("{}, {m}x{k}x{n}, {right:?}, {range:?}", isa);
         let expected: Vec<f32> = (expected.iter().map(|y| T::from_f32(*y).to_f32())).collect();
         let y: Vec<f32> = y.iter().map(|y| y.to_f32()).collect();
         assert_eq!(bits(&y[..n]), bits(&expected), "{what}, row {row}");
@@ -117,8 +144,8 @@ fn check<T: Element>(
 fn every_isa_gives_the_bits_of_the_contract() {
     let mut executed = Vec::new();
     for isa in isas() {
-        let mut matmul = DynamicMatmul::new(Some(isa)).unwrap();
-        assert_eq!(matmul.isa(), isa);
+        let mut products = Products::new(Some(isa), (300, 1000, 300));
+        assert_eq!(products.matmul.isa(), isa);
         // Larger and smaller ones in turn: what an operand leaves in memory must not matter.
         for (m, k, n) in [
             (257, 64, 257),
@@ -132,17 +159,17 @@ fn every_isa_gives_the_bits_of_the_contract() {
         ] {
             for right in [Right::Rows, Right::Columns] {
                 let (x, w) = (Rng(1).heavy_tailed(m * k), Rng(2).heavy_tailed(k * n));
-                check(&mut matmul, (m, k, n), &x, &w, right, None);
+                check(&mut products, (m, k, n), &x, &w, right, None);
                 // Saturates above, and below at 0.
                 let positive = Some(DynamicRange::Positive(4.0));
-                check(&mut matmul, (m, k, n), &x, &w, right, positive);
+                check(&mut products, (m, k, n), &x, &w, right, positive);
                 let narrow = |numbers: &[f32]| -> (Vec<f16>, Vec<bf16>) {
                     let both = |x: &f32| (f16::from_f32(*x), bf16::from_f32(*x));
                     numbers.iter().map(both).unzip()
                 };
                 let ((x16, xb), (w16, wb)) = (narrow(&x), narrow(&w));
-                check(&mut matmul, (m, k, n), &x16, &w16, right, None);
-                check(&mut matmul, (m, k, n), &xb, &wb, right, None);
+                check(&mut products, (m, k, n), &x16, &w16, right, None);
+                check(&mut products, (m, k, n), &xb, &wb, right, None);
             }
         }
         executed.push(isa.name());
@@ -153,7 +180,7 @@ fn every_isa_gives_the_bits_of_the_contract() {
 #[test]
 fn special_numbers_are_the_same_everywhere() {
     for isa in isas() {
-        let mut matmul = DynamicMatmul::new(Some(isa)).unwrap();
+        let mut products = Products::new(Some(isa), (5, 70, 40));
         for right in [Right::Rows, Right::Columns] {
             for special in [
                 0.0,
@@ -166,12 +193,12 @@ fn special_numbers_are_the_same_everywhere() {
             ] {
                 let (mut x, mut w) = (Rng(3).heavy_tailed(5 * 70), Rng(4).heavy_tailed(70 * 40));
                 w.iter_mut().step_by(11).for_each(|w| *w = special);
-                check(&mut matmul, (5, 70, 40), &x, &w, right, None);
+                check(&mut products, (5, 70, 40), &x, &w, right, None);
                 x.iter_mut().step_by(7).for_each(|x| *x = special);
-                check(&mut matmul, (5, 70, 40), &x, &w, right, None);
+                check(&mut products, (5, 70, 40), &x, &w, right, None);
                 x.fill(special);
                 w.fill(special);
-                check(&mut matmul, (5, 70, 40), &x, &w, right, None);
+                check(&mut products, (5, 70, 40), &x, &w, right, None);
             }
         }
     }
@@ -183,11 +210,11 @@ fn the_longest_sums_of_the_largest_codes_are_exact() {
     let (x, w) = (vec![1f32; 2 * K], vec![1f32; 3 * K]);
     let opposite = vec![-1f32; 3 * K];
     for isa in isas() {
-        let mut matmul = DynamicMatmul::new(Some(isa)).unwrap();
+        let mut products = Products::new(Some(isa), (2, K, 3));
         for right in [Right::Rows, Right::Columns] {
             for range in [DynamicRange::Positive(1.0), DynamicRange::Symmetric(1.0)] {
-                check(&mut matmul, (2, K, 3), &x, &w, right, Some(range));
-                check(&mut matmul, (2, K, 3), &x, &opposite, right, Some(range));
+                check(&mut products, (2, K, 3), &x, &w, right, Some(range));
+                check(&mut products, (2, K, 3), &x, &opposite, right, Some(range));
             }
         }
     }
@@ -198,12 +225,16 @@ fn products_are_close_to_exact_ones() {
     let (m, k, n) = (40, 64, 50);
     let (x, w) = (Rng(5).floats(m * k), Rng(6).floats(n * k));
     let left = MatRef::new(&x, m, k, k).unwrap();
-    let mut matmul = DynamicMatmul::new(None).unwrap();
-    matmul.pack_rows(MatRef::new(&w, n, k, k).unwrap()).unwrap();
+    let mut products = Products::new(None, (m, k, n));
+    let mut scratch = Scratch::with_bytes(products.matmul.scratch_bytes(m, n, k));
+    let right = MatRef::new(&w, n, k, k).unwrap();
+    let operand = products.pack(Right::Rows, right).unwrap();
     let mut y = vec![0f32; m * n];
     let output = MatMut::new(&mut y, m, n, n).unwrap();
     let range = DynamicRange::of(left);
-    matmul.multiply(left, range, 1.0, output).unwrap();
+    operand
+        .multiply(left, range, 1.0, output, &mut scratch)
+        .unwrap();
     for (at, y) in y.iter().enumerate() {
         let (row, channel) = (&x[at / n * k..][..k], &w[at % n * k..][..k]);
         let exact: f32 = row.iter().zip(channel).map(|(x, w)| x * w).sum();
@@ -213,55 +244,91 @@ fn products_are_close_to_exact_ones() {
 }
 
 #[test]
+fn threads_share_a_packed_operand() {
+    let (m, k, n) = (60, 64, 50);
+    let (x, w) = (Rng(5).floats(m * k), Rng(6).floats(n * k));
+    let mut products = Products::new(None, (m, k, n));
+    let matmul = products.matmul;
+    let right = MatRef::new(&w, n, k, k).unwrap();
+    let operand = products.pack(Right::Rows, right).unwrap();
+    let range = DynamicRange::Symmetric(1.0);
+    let product = |x: &[f32]| {
+        let rows = x.len() / k;
+        let mut y = vec![0f32; rows * n];
+        let mut scratch = Scratch::with_bytes(matmul.scratch_bytes(rows, n, k));
+        let (x, out) = (MatRef::new(x, rows, k, k), MatMut::new(&mut y, rows, n, n));
+        operand
+            .multiply(x.unwrap(), range, 1.0, out.unwrap(), &mut scratch)
+            .unwrap();
+        y
+    };
+    let whole = product(&x);
+    let parts = std::thread::scope(|scope| {
+        let threads: Vec<_> = x
+            .chunks(20 * k)
+            .map(|x| scope.spawn(|| product(x)))
+            .collect();
+        let parts = threads.into_iter().map(|thread| thread.join().unwrap());
+        parts.collect::<Vec<_>>().concat()
+    });
+    assert_eq!(bits(&parts), bits(&whole));
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
-    let mut matmul = DynamicMatmul::new(None).unwrap();
+    let mut products = Products::new(None, (2, 3, 4));
+    let matmul = products.matmul;
+    let mut scratch = Scratch::with_bytes(matmul.scratch_bytes(2, 4, 3));
     let numbers = [1f32; 200];
     let view = |rows, cols| MatRef::new(&numbers, rows, cols, cols).unwrap();
-    let range = DynamicRange::Symmetric(1.0);
-    let mut y = [0f32; 20];
-    let mut product =
-        |matmul: &mut DynamicMatmul, x: (usize, usize), out: (usize, usize), factor| {
-            let y = MatMut::new(&mut y, out.0, out.1, out.1).unwrap();
-            matmul.multiply(view(x.0, x.1), range, factor, y)
-        };
-    let early = product(&mut matmul, (2, 3), (2, 4), 1.0).unwrap_err();
-    assert_eq!(
-        early.to_string(),
-        "left operand: expected (2, 0) (rows, columns), got (2, 3)"
-    );
-    matmul.pack_rows(view(4, 3)).unwrap();
-    let wrong = product(&mut matmul, (2, 4), (2, 4), 1.0).unwrap_err();
-    assert!(matches!(wrong, Error::Shape { .. }), "{wrong}");
-    let wrong = product(&mut matmul, (2, 3), (2, 3), 1.0).unwrap_err();
-    assert_eq!(
-        wrong.to_string(),
-        "output: expected (2, 4) (rows, columns), got (2, 3)"
-    );
-    let wrong = product(&mut matmul, (2, 3), (2, 4), f32::NAN).unwrap_err();
-    assert!(matches!(wrong, Error::Value { .. }), "{wrong}");
-    for end in [-1.0, f32::NAN] {
-        let (x, mut y) = (view(2, 3), [0f32; 8]);
-        for range in [DynamicRange::Symmetric(end), DynamicRange::Positive(end)] {
-            let y = MatMut::new(&mut y, 2, 4, 4).unwrap();
-            let wrong = matmul.multiply(x, range, 1.0, y).unwrap_err();
-            assert!(matches!(wrong, Error::Value { .. }), "{wrong}");
+    for (rows, cols) in [(0, 3), (3, 0)] {
+        for right in [Right::Rows, Right::Columns] {
+            let wrong = products.pack(right, view(rows, cols)).unwrap_err();
+            assert!(matches!(wrong, Error::Dimension { .. }), "{wrong}");
         }
     }
-    for (rows, cols) in [(0, 3), (3, 0)] {
-        let wrong = matmul.pack_rows(view(rows, cols)).unwrap_err();
-        assert!(matches!(wrong, Error::Dimension { .. }), "{wrong}");
-        let wrong = matmul.pack_columns(view(rows, cols)).unwrap_err();
-        assert!(matches!(wrong, Error::Dimension { .. }), "{wrong}");
-    }
     let long = vec![1f32; 65_537];
-    let wrong = matmul.pack_columns(MatRef::new(&long, 65_537, 1, 1).unwrap());
+    let wrong = products.pack(Right::Columns, MatRef::new(&long, 65_537, 1, 1).unwrap());
     assert_eq!(
         wrong.unwrap_err().to_string(),
         "right operand's inputs: expected 1..=65536, got 65537"
     );
-    // The operand that was there is still there, and an empty left one is fine.
-    product(&mut matmul, (2, 3), (2, 4), 1.0).unwrap();
-    product(&mut matmul, (0, 3), (0, 4), 1.0).unwrap();
+    // Memory or scratch for a smaller operand.
+    let mut small = Scratch::with_bytes(64);
+    let wrong = matmul.pack_rows(view(4, 3), &mut small, &mut scratch);
+    assert!(matches!(wrong, Err(Error::ScratchTooSmall { .. })));
+    let mut memory = Scratch::with_bytes(matmul.operand_bytes(4, 3));
+    let wrong = matmul.pack_rows(view(4, 3), &mut memory, &mut small);
+    assert!(matches!(wrong, Err(Error::ScratchTooSmall { .. })));
+
+    let operand = products.pack(Right::Rows, view(4, 3)).unwrap();
+    let range = DynamicRange::Symmetric(1.0);
+    let mut y = [0f32; 20];
+    let mut product = |x: (usize, usize), out: (usize, usize), factor, range| {
+        let y = MatMut::new(&mut y, out.0, out.1, out.1).unwrap();
+        operand.multiply(view(x.0, x.1), range, factor, y, &mut scratch)
+    };
+    let wrong = product((2, 4), (2, 4), 1.0, range).unwrap_err();
+    assert!(matches!(wrong, Error::Shape { .. }), "{wrong}");
+    let wrong = product((2, 3), (2, 3), 1.0, range).unwrap_err();
+    assert_eq!(
+        wrong.to_string(),
+        "output: expected (2, 4) (rows, columns), got (2, 3)"
+    );
+    let wrong = product((2, 3), (2, 4), f32::NAN, range).unwrap_err();
+    assert!(matches!(wrong, Error::Value { .. }), "{wrong}");
+    for end in [-1.0, f32::NAN] {
+        for range in [DynamicRange::Symmetric(end), DynamicRange::Positive(end)] {
+            let wrong = product((2, 3), (2, 4), 1.0, range).unwrap_err();
+            assert!(matches!(wrong, Error::Value { .. }), "{wrong}");
+        }
+    }
+    product((2, 3), (2, 4), 1.0, range).unwrap();
+    product((0, 3), (0, 4), 1.0, range).unwrap();
+    let x = view(2, 3);
+    let y = MatMut::new(&mut y, 2, 4, 4).unwrap();
+    let wrong = operand.multiply(x, range, 1.0, y, &mut small).unwrap_err();
+    assert!(matches!(wrong, Error::ScratchTooSmall { .. }), "{wrong}");
 
     let missing = Isa::ALL.into_iter().find(|isa| !isa.is_available());
     if let Some(isa) = missing {

@@ -4,10 +4,11 @@ mod common;
 
 use common::Problem;
 use noisyquant::{
-    Builder, Error, Isa, MatMut, MatRef, Noise, QuantLinear, Quantizer, Range, Scratch,
+    ActivationRange, Builder, Error, Executor, Isa, MatMut, MatRef, Noise, QuantLinear, Quantizer,
+    Scratch,
 };
 
-const UNIT: Quantizer = Quantizer::symmetric(Range::Fixed {
+const UNIT: Quantizer = Quantizer::symmetric(ActivationRange::Fixed {
     min: -1.0,
     max: 1.0,
 });
@@ -37,7 +38,7 @@ fn wrong_lengths_and_dimensions() {
         refusal(builder(&weight, 3, 4).bias(&[1.0; 2]))
             .contains("bias: expected 3 elements, got 2")
     );
-    let message = refusal(builder(&weight, 3, 4).calibrate(&[1.0; 6]));
+    let message = refusal(builder(&weight, 3, 4).calibration_rows(&[1.0; 6]));
     assert_eq!(
         message,
         "calibration rows: expected rows of 4 elements, got 6 elements"
@@ -68,7 +69,9 @@ fn values_that_are_not_finite() {
         weight[7] = bad;
         assert!(refusal(builder(&weight, 3, 4)).contains("at index 7"));
         assert!(refusal(builder(&good, 3, 4).bias(&[0.0, bad, 0.0])).contains("bias"));
-        assert!(refusal(builder(&good, 3, 4).calibrate(&[bad; 4])).contains("calibration rows"));
+        assert!(
+            refusal(builder(&good, 3, 4).calibration_rows(&[bad; 4])).contains("calibration rows")
+        );
         let noise = Noise::PerChannel(vec![bad; 4]);
         assert!(refusal(builder(&good, 3, 4).noise(noise)).contains("noise"));
         let noise = Noise::Uniform {
@@ -76,11 +79,11 @@ fn values_that_are_not_finite() {
             seed: 0,
         };
         assert!(refusal(builder(&good, 3, 4).noise(noise)).contains("noise range"));
-        let quantizer = Quantizer::symmetric(Range::Fixed { min: bad, max: 1.0 });
+        let quantizer = Quantizer::symmetric(ActivationRange::Fixed { min: bad, max: 1.0 });
         assert!(refusal(builder(&good, 3, 4).quantizer(quantizer)).contains("fixed range"));
-        let quantizer = Quantizer::asymmetric(Range::Percentile(bad));
+        let quantizer = Quantizer::asymmetric(ActivationRange::Percentile(bad));
         let builder = builder(&good, 3, 4)
-            .calibrate(&[1.0; 4])
+            .calibration_rows(&[1.0; 4])
             .quantizer(quantizer);
         assert!(refusal(builder).contains("percentile"));
     }
@@ -97,7 +100,7 @@ fn huge_values_are_refused_or_work() {
                 let layer = QuantLinear::builder(&[w, -w, w, w], 2, 2)
                     .bias(&[f32::MAX, -1.0])
                     .noise(Noise::PerChannel(vec![n, -n]))
-                    .calibrate(&[x, -x])
+                    .calibration_rows(&[x, -x])
                     .build();
                 match layer {
                     Ok(layer) => {
@@ -118,7 +121,11 @@ fn huge_values_are_refused_or_work() {
 #[test]
 fn missing_calibration() {
     let weight = [0.5f32; 12];
-    for range in [Range::MinMax, Range::Percentile(99.0), Range::Mse] {
+    for range in [
+        ActivationRange::MinMax,
+        ActivationRange::Percentile(99.0),
+        ActivationRange::Mse,
+    ] {
         let builder = QuantLinear::builder(&weight, 3, 4).quantizer(Quantizer::symmetric(range));
         assert!(refusal(builder).contains("needs calibration rows"));
     }
@@ -143,24 +150,28 @@ fn noise_that_could_overflow_the_correction() {
 #[test]
 fn calls_that_do_not_fit() {
     let problem = Problem::new(2, 4, 3);
-    let layer = problem.builder().calibrate(&problem.x).build().unwrap();
+    let layer = problem
+        .builder()
+        .calibration_rows(&problem.x)
+        .build()
+        .unwrap();
     let mut scratch = layer.scratch(2);
     let mut y = [0f32; 6];
     let error = layer
-        .forward_into(&[1f32; 7], &mut y, &mut scratch)
+        .forward_into(&[1f32; 7], &mut y, &mut scratch, Executor::default())
         .unwrap_err();
     assert_eq!(
         error.to_string(),
         "input: expected rows of 4 elements, got 7 elements"
     );
     let error = layer
-        .forward_into(&[1f32; 8], &mut y[..5], &mut scratch)
+        .forward_into(&[1f32; 8], &mut y[..5], &mut scratch, Executor::default())
         .unwrap_err();
     assert_eq!(error.to_string(), "output: expected 6 elements, got 5");
 
-    let mut small = Scratch::with_bytes(64, 1);
+    let mut small = Scratch::with_bytes(64);
     let error = layer
-        .forward_into(&[1f32; 8], &mut y, &mut small)
+        .forward_into(&[1f32; 8], &mut y, &mut small, Executor::default())
         .unwrap_err();
     assert!(
         matches!(
@@ -178,7 +189,9 @@ fn calls_that_do_not_fit() {
     let x = [1f32; 10];
     let x = MatRef::new(&x, 2, 5, 5).unwrap();
     let out = MatMut::new(&mut y, 2, 3, 3).unwrap();
-    let error = layer.forward_view(x, out, &mut scratch).unwrap_err();
+    let error = layer
+        .forward_view(x, out, &mut scratch, Executor::default())
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "input: expected (2, 4) (rows, columns), got (2, 5)"
@@ -186,7 +199,9 @@ fn calls_that_do_not_fit() {
     let x = [1f32; 8];
     let x = MatRef::new(&x, 2, 4, 4).unwrap();
     let out = MatMut::new(&mut y, 3, 2, 2).unwrap();
-    let error = layer.forward_view(x, out, &mut scratch).unwrap_err();
+    let error = layer
+        .forward_view(x, out, &mut scratch, Executor::default())
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "output: expected (2, 3) (rows, columns), got (3, 2)"

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::process::Command;
 
 use common::isas;
-use noisyquant::{Isa, QuantLinear, Quantizer, Range};
+use noisyquant::{ActivationRange, Isa, QuantLinear, Quantizer};
 
 /// What building a layer says in a process with `NOISYQUANT_ISA=value`.
 fn build_with(value: &str) -> String {
@@ -43,7 +43,7 @@ fn probe() {
     if std::env::var_os("PROBE").is_none() {
         return; // only speaks as the child of the tests below
     }
-    let quantizer = Quantizer::symmetric(Range::Fixed {
+    let quantizer = Quantizer::symmetric(ActivationRange::Fixed {
         min: -1.0,
         max: 1.0,
     });

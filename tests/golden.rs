@@ -1,7 +1,7 @@
 //! The crate against numpy (tests/golden/make.py): codes of weights and activations and what was chosen
 //! exactly, outputs to f32 rounding.
 
-use noisyquant::{Errors, Noise, QuantLinear, Quantizer, Range, Recipe};
+use noisyquant::{ActivationRange, Errors, Noise, QuantLinear, Quantizer, Recipe};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -33,7 +33,7 @@ fn noisy(golden: &Golden, range: f32) -> QuantLinear {
         .weight_bits(golden.weight_bits)
         .activation_bits(golden.activation_bits)
         .noise(Noise::PerChannel(noise))
-        .calibrate(&golden.x)
+        .calibration_rows(&golden.x)
         .build()
         .unwrap()
 }
@@ -108,7 +108,7 @@ fn codes(x: &[f32], k: usize, bits: u32, quantizer: Quantizer, noise: Vec<f32>) 
         .activation_bits(bits)
         .quantizer(quantizer)
         .noise(Noise::PerChannel(noise))
-        .calibrate(x)
+        .calibration_rows(x)
         .build()
         .unwrap();
     let s_x = f64::from(layer.activation_scale());
@@ -145,7 +145,7 @@ fn searches_find_what_numpy_finds() {
         let mut named = Recipe::named().into_iter();
         named.find(|recipe| recipe.0 == name).unwrap().1
     };
-    type Ranged = fn(Range) -> Quantizer;
+    type Ranged = fn(ActivationRange) -> Quantizer;
     let kinds: [(&str, &[Found], Ranged); 2] = [
         ("easyquant", &searched.easyquant, Quantizer::symmetric),
         ("twin", &searched.twin, Quantizer::twin),
@@ -158,7 +158,7 @@ fn searches_find_what_numpy_finds() {
                 .weight_bits(golden.bits)
                 .activation_bits(golden.bits)
                 .recipe(recipe(name))
-                .calibrate(&golden.x)
+                .calibration_rows(&golden.x)
                 .build()
                 .unwrap();
             let context = format!("{name}, {} bits", golden.bits);
@@ -171,7 +171,7 @@ fn searches_find_what_numpy_finds() {
             assert_eq!(layer.weight_scales(), golden.weight_scales, "{context}");
             assert_eq!(layer.weight_codes(), golden.weight_codes, "{context}");
             let [min, max] = golden.range;
-            let fixed = quantizer(Range::Fixed { min, max });
+            let fixed = quantizer(ActivationRange::Fixed { min, max });
             let got = codes(&golden.x, golden.k, golden.bits, fixed, vec![0.0; golden.k]);
             assert_eq!(got.len(), golden.m * golden.k);
             assert_eq!(got, golden.codes, "{context}");

@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 
 use common::{Problem, Rng, isas};
 use half::{bf16, f16};
-use noisyquant::{Element, Isa, Noise, Quantizer, Range};
+use noisyquant::{ActivationRange, Element, Executor, Isa, Noise, Quantizer, Scratch};
 
 const GOLDEN: &str = include_str!("golden/layer.txt");
 
@@ -64,13 +64,13 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let fixed = Range::Fixed {
+    let fixed = ActivationRange::Fixed {
         min: -1.25,
         max: 2.5,
     };
     let quantizers = [
-        Quantizer::symmetric(Range::MinMax),
-        Quantizer::asymmetric(Range::MinMax),
+        Quantizer::symmetric(ActivationRange::MinMax),
+        Quantizer::asymmetric(ActivationRange::MinMax),
         Quantizer::symmetric(fixed),
         Quantizer::asymmetric(fixed),
     ];
@@ -174,7 +174,7 @@ fn run<T: Element, U: Bits>(case: &Case, isa: Isa) -> Vec<u32> {
         .activation_bits(activation_bits)
         .quantizer(case.quantizer)
         .noise(case.noise.clone())
-        .calibrate(&problem.x)
+        .calibration_rows(&problem.x)
         .isa(isa)
         .build()
         .unwrap();
@@ -187,8 +187,11 @@ fn run<T: Element, U: Bits>(case: &Case, isa: Isa) -> Vec<u32> {
         .map(T::from_f32)
         .collect();
     let mut y = vec![U::default(); m * n];
-    let mut scratch = layer.scratch_with_threads(m, 1);
-    layer.forward_into(&x, &mut y, &mut scratch).unwrap();
+    let mut scratch = Scratch::with_bytes(layer.scratch_bytes(m, 1));
+    let serial = Executor::serial();
+    layer
+        .forward_into(&x, &mut y, &mut scratch, serial)
+        .unwrap();
     y.into_iter().map(U::to_bits).collect()
 }
 

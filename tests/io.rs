@@ -14,7 +14,7 @@ fn layers() -> BTreeMap<String, QuantLinear> {
         .map(|(i, (name, recipe))| {
             let builder = problem.builder().weight_bits([8, 6, 4][i % 3]);
             let builder = builder.activation_bits([6, 8, 4][i % 3]).recipe(recipe);
-            let layer = builder.calibrate(&problem.x).build().unwrap();
+            let layer = builder.calibration_rows(&problem.x).build().unwrap();
             (name.to_string(), layer)
         })
         .collect()
@@ -50,7 +50,7 @@ fn ten_thousand_mutated_files_give_an_error_or_a_valid_layer() {
     let recipes = Recipe::named();
     let small = [0, 7, 9].map(|i| {
         let builder = problem.builder().recipe(recipes[i].1.clone());
-        let layer = builder.calibrate(&problem.x).build().unwrap();
+        let layer = builder.calibration_rows(&problem.x).build().unwrap();
         (recipes[i].0.to_string(), layer)
     });
     let bytes = io::to_bytes(&BTreeMap::from(small)).unwrap();

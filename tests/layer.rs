@@ -6,7 +6,7 @@ use std::io::Write;
 
 use common::{Problem, Rng, bits, isas};
 use half::{bf16, f16};
-use noisyquant::{Element, MatMut, MatRef, Noise, Quantizer, Range};
+use noisyquant::{ActivationRange, Element, Executor, MatMut, MatRef, Noise, Quantizer, Scratch};
 use proptest::prelude::*;
 
 #[test]
@@ -26,15 +26,15 @@ fn equals_the_oracle_over_shapes_and_isas() {
                     .weight_bits(bits_of(i + j))
                     .activation_bits(bits_of(i))
                     .quantizer(match j % 3 {
-                        0 => Quantizer::symmetric(Range::MinMax),
-                        1 => Quantizer::asymmetric(Range::Percentile(99.0)),
-                        _ => Quantizer::symmetric(Range::Mse),
+                        0 => Quantizer::symmetric(ActivationRange::MinMax),
+                        1 => Quantizer::asymmetric(ActivationRange::Percentile(99.0)),
+                        _ => Quantizer::symmetric(ActivationRange::Mse),
                     })
                     .noise(Noise::Uniform {
                         range: 0.05,
                         seed: 3,
                     })
-                    .calibrate(&problem.x)
+                    .calibration_rows(&problem.x)
                     .isa(isa)
                     .build()
                     .unwrap();
@@ -76,7 +76,7 @@ fn every_pair_of_bits_is_exact_at_the_extremes() {
                     .builder()
                     .weight_bits(weight_bits)
                     .activation_bits(activation_bits)
-                    .quantizer(Quantizer::asymmetric(Range::Fixed {
+                    .quantizer(Quantizer::asymmetric(ActivationRange::Fixed {
                         min: -1.0,
                         max: 3.0,
                     }))
@@ -109,7 +109,7 @@ fn check_strided<T: Element + PartialEq + std::fmt::Debug>() {
             let layer = problem
                 .builder()
                 .noise(Noise::Searched { seed: 1 })
-                .calibrate(&problem.x)
+                .calibration_rows(&problem.x)
                 .isa(isa)
                 .build()
                 .unwrap();
@@ -120,7 +120,7 @@ fn check_strided<T: Element + PartialEq + std::fmt::Debug>() {
                 MatMut::new(&mut y, m, n, y_stride).unwrap(),
             );
             layer
-                .forward_view(views.0, views.1, &mut layer.scratch(m))
+                .forward_view(views.0, views.1, &mut layer.scratch(m), Executor::default())
                 .unwrap();
             let expected = problem.oracle(&layer, &rounded);
             for (i, v) in y.iter().enumerate() {
@@ -146,11 +146,15 @@ fn strided_views_of_every_element_type() {
 #[test]
 fn input_and_output_types_may_differ() {
     let problem = Problem::new(5, 96, 20);
-    let layer = problem.builder().calibrate(&problem.x).build().unwrap();
+    let layer = problem
+        .builder()
+        .calibration_rows(&problem.x)
+        .build()
+        .unwrap();
     let x: Vec<bf16> = problem.x.iter().map(|v| bf16::from_f32(*v)).collect();
     let mut y = vec![f16::ZERO; 5 * 20];
     layer
-        .forward_into(&x, &mut y, &mut layer.scratch(5))
+        .forward_into(&x, &mut y, &mut layer.scratch(5), Executor::default())
         .unwrap();
     let rounded: Vec<f32> = x.iter().map(|v| v.to_f32()).collect();
     let expected = problem.oracle(&layer, &rounded);
@@ -161,10 +165,14 @@ fn input_and_output_types_may_differ() {
 #[test]
 fn no_rows_is_nothing_to_do() {
     let problem = Problem::new(1, 8, 8);
-    let layer = problem.builder().calibrate(&problem.x).build().unwrap();
+    let layer = problem
+        .builder()
+        .calibration_rows(&problem.x)
+        .build()
+        .unwrap();
     assert!(layer.forward::<f32>(&[]).unwrap().is_empty());
     layer
-        .forward_into::<f32, f32>(&[], &mut [], &mut layer.scratch(0))
+        .forward_into::<f32, f32>(&[], &mut [], &mut layer.scratch(0), Executor::default())
         .unwrap();
 }
 
@@ -175,15 +183,15 @@ fn many_blocks_of_rows_and_a_scratch_made_for_more() {
     for isa in isas().into_iter().filter(|isa| isa.name() != "scalar") {
         let layer = problem
             .builder()
-            .calibrate(&problem.x)
+            .calibration_rows(&problem.x)
             .isa(isa)
             .build()
             .unwrap();
         assert!(layer.explain(300).block_rows < 300);
-        let mut scratch = layer.scratch_with_threads(10_000, 1);
+        let mut scratch = Scratch::with_bytes(layer.scratch_bytes(10_000, 1));
         let mut y = vec![0f32; 300 * 9];
         layer
-            .forward_into(&problem.x, &mut y, &mut scratch)
+            .forward_into(&problem.x, &mut y, &mut scratch, Executor::serial())
             .unwrap();
         assert_eq!(bits(&y), bits(&problem.oracle(&layer, &problem.x)), "{isa}");
     }
@@ -193,7 +201,11 @@ fn many_blocks_of_rows_and_a_scratch_made_for_more() {
 fn a_layer_is_shared_between_threads_and_explains_itself() {
     fn send_and_sync<T: Send + Sync>(_: &T) {}
     let problem = Problem::new(197, 384, 64);
-    let layer = problem.builder().calibrate(&problem.x).build().unwrap();
+    let layer = problem
+        .builder()
+        .calibration_rows(&problem.x)
+        .build()
+        .unwrap();
     send_and_sync(&layer);
     let plan = layer.explain(197);
     assert_eq!(plan.kernel, layer.kernel());
@@ -224,7 +236,7 @@ proptest! {
                 .weight_bits(weight_bits)
                 .activation_bits(activation_bits)
                 .noise(Noise::Uniform { range, seed })
-                .calibrate(&problem.x)
+                .calibration_rows(&problem.x)
                 .isa(isa)
                 .build()
                 .unwrap();

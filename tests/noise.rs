@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Problem, Rng, bits};
-use noisyquant::{Noise, QuantLinear, Quantizer, Range};
+use noisyquant::{ActivationRange, Noise, QuantLinear, Quantizer};
 
 fn squared_error(y: &[f32], target: &[f64]) -> f64 {
     y.iter()
@@ -21,7 +21,7 @@ fn any_noise_that_the_builder_accepts_equals_the_oracle_on_shifted_codes() {
         let layer = problem
             .builder()
             .noise(Noise::PerChannel(noise))
-            .calibrate(&problem.x)
+            .calibration_rows(&problem.x)
             .build()
             .unwrap();
         let got = layer.forward(&problem.x).unwrap();
@@ -55,7 +55,7 @@ fn averaging_over_seeds_converges_to_the_float_layer() {
             let layer = problem
                 .builder()
                 .activation_bits(4)
-                .quantizer(Quantizer::symmetric(Range::Fixed {
+                .quantizer(Quantizer::symmetric(ActivationRange::Fixed {
                     min: -1.0,
                     max: 1.0,
                 }))
@@ -88,7 +88,7 @@ fn searched_noise_is_never_worse_than_none_on_the_calibration_rows() {
                 .builder()
                 .activation_bits(activation_bits)
                 .noise(noise);
-            builder.calibrate(&problem.x).build().unwrap()
+            builder.calibration_rows(&problem.x).build().unwrap()
         };
         let plain = build(Noise::None).forward(&problem.x).unwrap();
         let searched = build(Noise::Searched { seed: 2 });
@@ -117,12 +117,12 @@ fn noise_helps_where_theorem_1_says_so() {
         let layer = problem
             .builder()
             .activation_bits(4)
-            .quantizer(Quantizer::symmetric(Range::Fixed {
+            .quantizer(Quantizer::symmetric(ActivationRange::Fixed {
                 min: -1.0,
                 max: 1.0,
             }))
             .noise(noise)
-            .calibrate(&problem.x)
+            .calibration_rows(&problem.x)
             .build()
             .unwrap();
         squared_error(&layer.forward(&problem.x).unwrap(), &target)

@@ -3,12 +3,11 @@
 
 mod common;
 
-use common::{Problem, Rng, bits, isas};
+use common::{Problem, bits, errors, isas, uneven};
 use noisyquant::{
-    Candidates, ChannelScale, Errors, Noise, Objective, QuantLinear, Quantizer, Range, Recipe,
-    Refine, Shift, WeightQuantizer, WeightRange,
+    ActivationRange, Candidates, ChannelScale, Errors, Noise, Objective, Outcome, QuantLinear,
+    Quantizer, Recipe, Refine, Shift, WeightQuantizer, WeightRange,
 };
-use rayon::ThreadPoolBuilder;
 
 /// What `layer` must return for `x`, from the numbers that it publishes, in i64 and f64.
 fn oracle(layer: &QuantLinear, x: &[f32]) -> Vec<f32> {
@@ -74,7 +73,7 @@ const REFINE: Refine = Refine {
 fn recipes() -> Vec<Recipe> {
     let mut recipes: Vec<Recipe> = Recipe::named().into_iter().map(|(_, r)| r).collect();
     recipes.push(Recipe {
-        quantizer: Quantizer::asymmetric(Range::Widened(1.25)),
+        quantizer: Quantizer::asymmetric(ActivationRange::Widened(1.25)),
         shift: Shift::Mean,
         channel_scale: ChannelScale::Strength(0.5),
         noise: Noise::Uniform {
@@ -87,7 +86,7 @@ fn recipes() -> Vec<Recipe> {
         objective: Objective::WorstToken,
     });
     recipes.push(Recipe {
-        quantizer: Quantizer::centered(Range::MinMax),
+        quantizer: Quantizer::centered(ActivationRange::MinMax),
         shift: Shift::MidRange,
         channel_scale: ChannelScale::Balanced {
             strength: 0.75,
@@ -97,12 +96,12 @@ fn recipes() -> Vec<Recipe> {
         ..Recipe::default()
     });
     recipes.push(Recipe {
-        quantizer: Quantizer::twin(Range::MinMax),
+        quantizer: Quantizer::twin(ActivationRange::MinMax),
         refine: Some(REFINE),
         ..Recipe::default()
     });
     recipes.push(Recipe {
-        quantizer: Quantizer::twin(Range::Percentile(99.0)),
+        quantizer: Quantizer::twin(ActivationRange::Percentile(99.0)),
         channel_scale: ChannelScale::Strength(0.25),
         ..Recipe::default()
     });
@@ -121,7 +120,11 @@ fn every_recipe_equals_the_oracle_on_every_set() {
                 let builder = builder
                     .activation_bits(activation_bits)
                     .recipe(recipe.clone());
-                let layer = builder.calibrate(&problem.x).isa(isa).build().unwrap();
+                let layer = builder
+                    .calibration_rows(&problem.x)
+                    .isa(isa)
+                    .build()
+                    .unwrap();
                 let expected = oracle(&layer, &problem.x);
                 let got = layer.forward(&problem.x).unwrap();
                 assert_eq!(bits(&got), bits(&expected), "{} {recipe:?}", layer.kernel());
@@ -151,7 +154,7 @@ fn twin_codes_run_in_one_plane_and_in_two() {
         (0.0, 12),
     ] {
         for isa in isas() {
-            let quantizer = Quantizer::twin(Range::Fixed {
+            let quantizer = Quantizer::twin(ActivationRange::Fixed {
                 min,
                 max: 8.0 * 31.0 / 32.0,
             });
@@ -170,31 +173,6 @@ fn twin_codes_run_in_one_plane_and_in_two() {
     }
 }
 
-fn errors(problem: &Problem, layer: &QuantLinear) -> Errors {
-    let target: Vec<f32> = problem
-        .float_outputs(&problem.x)
-        .iter()
-        .map(|y| *y as f32)
-        .collect();
-    Errors::measure(&layer.forward(&problem.x).unwrap(), &target, problem.n)
-}
-
-/// Inputs whose channels differ in scale and centre, as those of a transformer do.
-fn uneven(m: usize, k: usize, n: usize) -> Problem {
-    let mut problem = Problem::new(m, k, n);
-    let mut rng = Rng(77);
-    let channels: Vec<(f32, f32)> = (0..k)
-        .map(|_| ((3.0 * rng.float()).exp(), 4.0 + 4.0 * rng.float()))
-        .collect();
-    for row in problem.x.chunks_exact_mut(k) {
-        let shared = rng.float();
-        for (x, (scale, center)) in row.iter_mut().zip(&channels) {
-            *x = (rng.float() + 3.0 * shared + center) * scale;
-        }
-    }
-    problem
-}
-
 #[test]
 fn each_part_of_a_recipe_lowers_the_error_of_uneven_inputs() {
     let problem = uneven(512, 96, 64);
@@ -206,7 +184,7 @@ fn each_part_of_a_recipe_lowers_the_error_of_uneven_inputs() {
                 .weight_bits(6);
             let layer = builder
                 .recipe(recipe)
-                .calibrate(&problem.x)
+                .calibration_rows(&problem.x)
                 .build()
                 .unwrap();
             errors(&problem, &layer).mse
@@ -216,7 +194,7 @@ fn each_part_of_a_recipe_lowers_the_error_of_uneven_inputs() {
         let steps: [&dyn Fn(&mut Recipe); 4] = [
             &|r| {
                 r.shift = Shift::MidRange;
-                r.quantizer = Quantizer::centered(Range::MinMax);
+                r.quantizer = Quantizer::centered(ActivationRange::MinMax);
             },
             &|r| r.channel_scale = ChannelScale::Searched,
             &|r| r.weights = WeightQuantizer::COMPENSATED,
@@ -245,10 +223,16 @@ fn searches_are_never_worse_than_their_start_by_their_objective() {
     ] {
         let score = |recipe: Recipe| {
             let builder = problem.builder().activation_bits(5).recipe(recipe);
-            errors(&problem, &builder.calibrate(&problem.x).build().unwrap())
+            errors(
+                &problem,
+                &builder.calibration_rows(&problem.x).build().unwrap(),
+            )
         };
         let plain = score(Recipe::default());
-        for quantizer in [Quantizer::default(), Quantizer::symmetric(Range::Searched)] {
+        for quantizer in [
+            Quantizer::default(),
+            Quantizer::symmetric(ActivationRange::Searched),
+        ] {
             let searched = score(Recipe {
                 quantizer,
                 objective,
@@ -278,7 +262,7 @@ fn a_coordinate_search_improves_a_start_on_rows_that_it_did_not_see() {
     };
     let after = |recipe: Recipe| {
         let builder = problem.builder().activation_bits(6).recipe(recipe);
-        errors(&unseen, &builder.calibrate(seen).build().unwrap())
+        errors(&unseen, &builder.calibration_rows(seen).build().unwrap())
     };
     for start in [Recipe::default(), Recipe::default().with_noise(1)] {
         let before = after(start.clone());
@@ -310,91 +294,31 @@ fn a_coordinate_search_improves_a_start_on_rows_that_it_did_not_see() {
 }
 
 #[test]
-fn the_automatic_choice_tries_what_it_is_given() {
-    let problem = uneven(200, 48, 32);
-    let builder = problem.builder().activation_bits(4).calibrate(&problem.x);
-    let (_, outcome) = builder.build_auto_from(&Candidates::none()).unwrap();
-    assert_eq!(outcome.recipe, Recipe::default());
-    assert_eq!(outcome.before, outcome.after);
-    let named = Recipe::named().into_iter().map(|(_, recipe)| recipe);
-    let named = Candidates {
-        recipes: named.collect(),
-        ..Candidates::none()
-    };
-    let (_, outcome) = builder.build_auto_from(&named).unwrap();
-    assert!(named.recipes.contains(&outcome.recipe), "{outcome:?}");
-    assert!(outcome.after.mse < outcome.before.mse);
-    let everything = Candidates {
-        refinements: vec![REFINE],
-        ..Candidates::default()
-    };
-    let score = |candidates: &Candidates| {
-        let (_, outcome) = builder.build_auto_from(candidates).unwrap();
-        Objective::Combined.score(&outcome.after, &outcome.before)
-    };
-    assert!(score(&everything) <= score(&Candidates::default()));
-    let json = serde_json::to_string(&everything).unwrap();
-    assert_eq!(
-        serde_json::from_str::<Candidates>(&json).unwrap(),
-        everything
-    );
-    let wild = Candidates {
-        stretch: f32::NAN,
-        ..Candidates::none()
-    };
-    let error = builder.build_auto_from(&wild).unwrap_err();
-    assert!(error.to_string().contains("stretch"), "{error}");
-}
-
-#[test]
-fn the_automatic_choice_beats_the_plain_layer_and_does_not_depend_on_threads() {
-    let problem = uneven(300, 64, 48);
-    let unseen = Problem {
-        x: problem.x[200 * 64..].to_vec(),
-        m: 100,
-        ..uneven(300, 64, 48)
-    };
-    let auto = |threads| {
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
-        pool.install(|| {
-            let builder = problem.builder().activation_bits(6).weight_bits(6);
-            builder
-                .calibrate(&problem.x[..200 * 64])
-                .build_auto()
-                .unwrap()
-        })
-    };
-    let (layer, outcome) = auto(1);
-    let (other, same) = auto(3);
-    assert_eq!(outcome, same);
-    let (a, b) = (
-        layer.forward(&unseen.x).unwrap(),
-        other.forward(&unseen.x).unwrap(),
-    );
-    assert_eq!(bits(&a), bits(&b));
-    let plain = problem.builder().activation_bits(6).weight_bits(6);
-    let plain = plain.calibrate(&problem.x[..200 * 64]).build().unwrap();
-    let (before, after) = (errors(&unseen, &plain), errors(&unseen, &layer));
-    assert!(after.mse < 0.5 * before.mse, "{after:?} {before:?}");
-    assert!(
-        after.worst_token < before.worst_token,
-        "{after:?} {before:?}"
-    );
-    assert!(outcome.after.mse < outcome.before.mse);
-}
-
-#[test]
 fn recipes_survive_serde_and_refuse_nonsense() {
     for recipe in recipes() {
         let json = serde_json::to_string(&recipe).unwrap();
         assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe);
     }
+    // What a later version adds is passed over, and what an earlier one had not is as by default.
+    let newer = r#"{"bias_correction":true,"later":[1,2]}"#;
+    let corrected = Recipe {
+        bias_correction: true,
+        ..Recipe::default()
+    };
+    assert_eq!(serde_json::from_str::<Recipe>(newer).unwrap(), corrected);
+    let none: Candidates = serde_json::from_str(r#"{"later":0}"#).unwrap();
+    assert_eq!(none, Candidates::default());
+    let errors: Errors = serde_json::from_str(r#"{"mse":2.0,"later":0}"#).unwrap();
+    assert_eq!((errors.mse, errors.cosine), (2.0, 0.0));
+    let outcome = r#"{"recipe":{},"before":{},"after":{},"later":0}"#;
+    assert!(serde_json::from_str::<Outcome>(outcome).is_ok());
+
     let problem = Problem::new(8, 6, 5);
     let refusal = |recipe: Recipe| {
-        let builder = problem.builder().recipe(recipe).calibrate(&problem.x);
+        let builder = problem
+            .builder()
+            .recipe(recipe)
+            .calibration_rows(&problem.x);
         builder.build().unwrap_err().to_string()
     };
     let scaled = |channel_scale| Recipe {
@@ -419,7 +343,7 @@ fn recipes_survive_serde_and_refuse_nonsense() {
     assert!(refusal(damped).contains("damping"));
     let shifted = Recipe {
         shift: Shift::Mean,
-        quantizer: Quantizer::symmetric(Range::Fixed {
+        quantizer: Quantizer::symmetric(ActivationRange::Fixed {
             min: -1.0,
             max: 1.0,
         }),
@@ -429,7 +353,7 @@ fn recipes_survive_serde_and_refuse_nonsense() {
     assert!(error.to_string().contains("a shift needs calibration rows"));
     let error = problem
         .builder()
-        .calibrate(&problem.x[..6])
+        .calibration_rows(&problem.x[..6])
         .build_auto()
         .unwrap_err();
     assert!(error.to_string().contains("two rows"), "{error}");

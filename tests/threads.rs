@@ -1,13 +1,40 @@
-//! The bits do not depend on the number of threads, nor on what the scratch was made for.
+//! The bits do not depend on who runs the tasks, how many there are, or what the scratch was made for.
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use common::{Problem, bits, isas};
-use noisyquant::Noise;
+use noisyquant::{Executor, Noise, ParallelFor, QuantLinear, Scratch};
 use rayon::ThreadPoolBuilder;
 
+/// Outputs of `layer` on `executor`, with scratch for as many tasks as it has threads.
+fn run(layer: &QuantLinear, problem: &Problem, executor: Executor<'_>) -> Vec<u32> {
+    let bytes = layer.scratch_bytes(problem.m, executor.threads());
+    let mut y = vec![f32::NAN; problem.m * problem.n];
+    layer
+        .forward_into(
+            &problem.x,
+            &mut y,
+            &mut Scratch::with_bytes(bytes),
+            executor,
+        )
+        .unwrap();
+    bits(&y)
+}
+
+/// A thread for each task, as a host might have them, that counts the tasks.
+fn host(count: usize, task: &(dyn Fn(usize) + Sync), tasks: &AtomicUsize) {
+    tasks.store(count, Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        for number in 0..count {
+            scope.spawn(move || task(number));
+        }
+    });
+}
+
 #[test]
-fn any_number_of_threads_gives_the_same_bits() {
+fn any_executor_and_number_of_threads_gives_the_same_bits() {
     // Tall, short, one row, wide and narrow; large enough to be worth a second thread.
     for (m, k, n) in [
         (197, 384, 384),
@@ -24,50 +51,112 @@ fn any_number_of_threads_gives_the_same_bits() {
                     range: 0.1,
                     seed: 5,
                 })
-                .calibrate(&problem.x)
+                .calibration_rows(&problem.x)
                 .isa(isa)
                 .build()
                 .unwrap();
-            let mut serial = vec![0f32; m * n];
-            let mut scratch = layer.scratch_with_threads(m, 1);
-            layer
-                .forward_into(&problem.x, &mut serial, &mut scratch)
-                .unwrap();
+            let serial = run(&layer, &problem, Executor::serial());
             for threads in [1, 2, 3, 7, 16] {
+                let what = format!("{isa} {m}x{k}x{n} on {threads}");
                 let pool = ThreadPoolBuilder::new()
                     .num_threads(threads)
                     .build()
                     .unwrap();
-                let (y, tasks) = pool.install(|| {
-                    let mut y = vec![f32::NAN; m * n];
-                    let mut scratch = layer.scratch(m);
-                    assert_eq!(scratch.threads(), threads);
-                    layer
-                        .forward_into(&problem.x, &mut y, &mut scratch)
-                        .unwrap();
-                    (y, layer.explain(m).tasks)
+                let y = pool.install(|| {
+                    assert_eq!(Executor::rayon().threads(), threads);
+                    run(&layer, &problem, Executor::rayon())
                 });
-                assert_eq!(
-                    bits(&y),
-                    bits(&serial),
-                    "{isa} {m}x{k}x{n}, {tasks} of {threads}"
-                );
+                assert_eq!(y, serial, "{what} of rayon's");
+
+                let tasks = AtomicUsize::new(1);
+                let parallel_for =
+                    |count: usize, task: &(dyn Fn(usize) + Sync)| host(count, task, &tasks);
+                let executor = Executor::host(threads, &parallel_for);
+                let y = run(&layer, &problem, executor);
+                assert_eq!(y, serial, "{what} of the host's");
+                let tasks = tasks.load(Ordering::Relaxed);
+                let planned = layer.explain_on(m, executor).tasks;
+                assert!(tasks <= planned, "{what}: {tasks} tasks of {planned}");
+                assert!(planned == 1 || tasks > 1, "{what}: {tasks} of {planned}");
             }
         }
     }
 }
 
+/// A host's loop may be in any order, on one thread, and even leave tasks out or repeat them.
 #[test]
-fn a_scratch_of_fewer_slots_than_the_pool_still_serves() {
+fn a_careless_parallel_for_gives_the_same_bits() {
     let problem = Problem::new(197, 384, 384);
-    let layer = problem.builder().calibrate(&problem.x).build().unwrap();
+    let layer = problem
+        .builder()
+        .calibration_rows(&problem.x)
+        .build()
+        .unwrap();
+    let serial = run(&layer, &problem, Executor::serial());
+    type Task<'a> = &'a (dyn Fn(usize) + Sync);
+    let backwards = |count: usize, task: Task<'_>| (0..count).rev().for_each(task);
+    let lazy = |_: usize, task: Task<'_>| task(0);
+    let idle = |_: usize, _: Task<'_>| ();
+    let eager = |count: usize, task: Task<'_>| (0..3 * count).for_each(task);
+    let loops: [&ParallelFor<'_>; 4] = [&backwards, &lazy, &idle, &eager];
+    for parallel_for in loops {
+        let y = run(&layer, &problem, Executor::host(5, parallel_for));
+        assert_eq!(y, serial);
+    }
+}
+
+#[test]
+fn a_scratch_of_fewer_slots_than_threads_still_serves() {
+    let problem = Problem::new(197, 384, 384);
+    let layer = problem
+        .builder()
+        .calibration_rows(&problem.x)
+        .build()
+        .unwrap();
     let expected = layer.forward(&problem.x).unwrap();
     let pool = ThreadPoolBuilder::new().num_threads(5).build().unwrap();
     for slots in 1..=5 {
-        let mut scratch = noisyquant::Scratch::with_bytes(layer.scratch_bytes(197, slots), 5);
+        let mut scratch = Scratch::with_bytes(layer.scratch_bytes(197, slots));
         let mut y = vec![0f32; 197 * 384];
-        pool.install(|| layer.forward_into(&problem.x, &mut y, &mut scratch))
+        let forward = || layer.forward_into(&problem.x, &mut y, &mut scratch, Executor::rayon());
+        pool.install(forward).unwrap();
+        assert_eq!(bits(&y), bits(&expected));
+    }
+}
+
+#[test]
+fn scratch_of_the_host_serves_as_its_own_does() {
+    let problem = Problem::new(197, 384, 384);
+    let layer = problem
+        .builder()
+        .calibration_rows(&problem.x)
+        .build()
+        .unwrap();
+    let expected = layer.forward(&problem.x).unwrap();
+    let bytes = layer.scratch_bytes(197, 2);
+    let mut arena = vec![0xa5u8; bytes + Scratch::ALIGN];
+    let start = arena.as_ptr().align_offset(Scratch::ALIGN);
+    let arena = &mut arena[start..];
+    let mut y = vec![0f32; 197 * 384];
+    {
+        let mut scratch = Scratch::from_slice(&mut arena[..bytes]).unwrap();
+        assert_eq!(scratch.bytes(), bytes);
+        layer
+            .forward_into(&problem.x, &mut y, &mut scratch, Executor::rayon())
             .unwrap();
         assert_eq!(bits(&y), bits(&expected));
     }
+    let refused = Scratch::from_slice(&mut arena[1..]).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "scratch: expected an address that is a multiple of 64, got one 1 bytes past"
+    );
+    let mut scratch = Scratch::from_slice(&mut arena[..64]).unwrap();
+    let refused = layer.forward_into(&problem.x, &mut y, &mut scratch, Executor::serial());
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .starts_with("scratch: expected at least")
+    );
 }

@@ -11,7 +11,7 @@ mod numbers;
 use arbitrary::Arbitrary;
 use half::{bf16, f16};
 use libfuzzer_sys::fuzz_target;
-use noisyquant::{DynamicMatmul, DynamicRange, Element, Isa, MatMut, MatRef};
+use noisyquant::{DynamicMatmul, DynamicRange, Element, Isa, MatMut, MatRef, Scratch};
 use numbers::Rng;
 
 #[derive(Arbitrary, Debug)]
@@ -35,9 +35,33 @@ struct Product {
     seed: u64,
 }
 
+/// Products on one instruction set, in memory for the largest of them. What one leaves there must not matter
+/// to the next.
+struct Products {
+    matmul: DynamicMatmul,
+    memory: Scratch<'static>,
+    scratch: Scratch<'static>,
+}
+
+impl Products {
+    fn on(isa: Isa) -> Products {
+        let matmul = DynamicMatmul::new(Some(isa)).expect("an available set");
+        Products {
+            matmul,
+            memory: Scratch::with_bytes(matmul.operand_bytes(96, 400)),
+            scratch: Scratch::with_bytes(matmul.scratch_bytes(40, 96, 400)),
+        }
+    }
+}
+
 impl Product {
     /// The bits of the outputs and of what lies between their rows.
-    fn run<T: Element>(&self, matmul: &mut DynamicMatmul) -> Vec<u32> {
+    fn run<T: Element>(&self, products: &mut Products) -> Vec<u32> {
+        let Products {
+            matmul,
+            memory,
+            scratch,
+        } = products;
         let (m, k, n) = (
             usize::from(self.m % 40),
             1 + usize::from(self.k % 400),
@@ -50,7 +74,10 @@ impl Product {
             numbers.into_iter().map(T::from_f32).collect()
         };
         let (rows, cols) = if self.columns { (k, n) } else { (n, k) };
-        let (x, w) = (operand(m, k, self.exponents[0]), operand(rows, cols, self.exponents[1]));
+        let (x, w) = (
+            operand(m, k, self.exponents[0]),
+            operand(rows, cols, self.exponents[1]),
+        );
         let x = MatRef::new(&x, m, k, k + gap).expect("fits");
         let w = MatRef::new(&w, rows, cols, cols + gap).expect("fits");
         let mut y = vec![-77f32; m * (n + gap)];
@@ -60,14 +87,14 @@ impl Product {
             128..192 => DynamicRange::Symmetric(f32::from(self.range) - 150.0),
             _ => DynamicRange::Positive(f32::from(self.range) - 200.0),
         };
-        if self.columns {
-            matmul.pack_columns(w).expect("a valid operand");
-        } else {
-            matmul.pack_rows(w).expect("a valid operand");
-        }
+        let operand = match self.columns {
+            true => matmul.pack_columns(w, memory, scratch),
+            false => matmul.pack_rows(w, memory, scratch),
+        };
+        let operand = operand.expect("a valid operand");
         let factor = f32::from(self.factor) * f32::exp2(f32::from(self.factor));
         let (DynamicRange::Symmetric(end) | DynamicRange::Positive(end)) = range;
-        let done = matmul.multiply(x, range, factor, output);
+        let done = operand.multiply(x, range, factor, output, scratch);
         assert_eq!(done.is_ok(), factor.is_finite() && end >= 0.0);
         y.into_iter().map(f32::to_bits).collect()
     }
@@ -76,8 +103,7 @@ impl Product {
 fuzz_target!(|case: Case| {
     let isas: Vec<Isa> = Isa::available().collect();
     let isa = isas[usize::from(case.isa) % isas.len()];
-    let on = |isa| DynamicMatmul::new(Some(isa)).expect("an available set");
-    let (mut scalar, mut simd) = (on(Isa::Scalar), on(isa));
+    let (mut scalar, mut simd) = (Products::on(Isa::Scalar), Products::on(isa));
     for product in &case.products {
         let run = match product.elements % 3 {
             0 => Product::run::<f32>,
@@ -86,6 +112,10 @@ fuzz_target!(|case: Case| {
         };
         let expected = run(product, &mut scalar);
         assert_eq!(run(product, &mut simd), expected, "{isa}");
-        assert_eq!(run(product, &mut on(isa)), expected, "{isa}, fresh memory");
+        assert_eq!(
+            run(product, &mut Products::on(isa)),
+            expected,
+            "{isa}, fresh memory"
+        );
     }
 });

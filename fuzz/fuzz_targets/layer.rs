@@ -12,7 +12,9 @@ mod numbers;
 use arbitrary::Arbitrary;
 use half::{bf16, f16};
 use libfuzzer_sys::fuzz_target;
-use noisyquant::{Element, Isa, MatMut, MatRef, Noise, QuantLinear, Quantizer, Range};
+use noisyquant::{
+    ActivationRange, Element, Executor, Isa, MatMut, MatRef, Noise, QuantLinear, Quantizer, Scratch,
+};
 use numbers::Rng;
 
 #[derive(Arbitrary, Debug)]
@@ -36,19 +38,32 @@ struct Case {
 }
 
 fn run<T: Element, U: Element>(layer: &QuantLinear, x: &[f32], case: &Case) -> Vec<u32> {
-    let (m, k, n) = (usize::from(case.m % 48), layer.in_features(), layer.out_features());
-    let (x_stride, y_stride) = (k + usize::from(case.x_gap % 9), n + usize::from(case.y_gap % 9));
+    let (m, k, n) = (
+        usize::from(case.m % 48),
+        layer.in_features(),
+        layer.out_features(),
+    );
+    let (x_stride, y_stride) = (
+        k + usize::from(case.x_gap % 9),
+        n + usize::from(case.y_gap % 9),
+    );
     let mut input = vec![T::from_f32(f32::NAN); (m * x_stride).saturating_sub(x_stride - k)];
     for (i, v) in x.iter().enumerate() {
         input[i / k * x_stride + i % k] = T::from_f32(*v);
     }
     let mut y = vec![U::from_f32(-77.0); (m * y_stride).saturating_sub(y_stride - n)];
-    let mut scratch = layer.scratch_with_threads(m, usize::from(case.threads % 3) + 1);
+    // As many tasks as so many threads get, one after the other, from the last to the first.
+    let threads = usize::from(case.threads % 3) + 1;
+    let in_turn = |count: usize, task: &(dyn Fn(usize) + Sync)| (0..count).rev().for_each(task);
+    let executor = Executor::host(threads, &in_turn);
+    let mut scratch = Scratch::with_bytes(layer.scratch_bytes(m, threads));
     let views = (
         MatRef::new(&input, m, k, x_stride).expect("fits"),
         MatMut::new(&mut y, m, n, y_stride).expect("fits"),
     );
-    layer.forward_view(views.0, views.1, &mut scratch).expect("valid views");
+    layer
+        .forward_view(views.0, views.1, &mut scratch, executor)
+        .expect("valid views");
     y.into_iter().map(|v| v.to_f32().to_bits()).collect()
 }
 
@@ -64,7 +79,11 @@ fn outputs(layer: &QuantLinear, x: &[f32], case: &Case) -> Vec<u32> {
 }
 
 fuzz_target!(|case: Case| {
-    let (m, k, n) = (usize::from(case.m % 48), usize::from(case.k % 400), usize::from(case.n % 96));
+    let (m, k, n) = (
+        usize::from(case.m % 48),
+        usize::from(case.k % 400),
+        usize::from(case.n % 96),
+    );
     let mut rng = Rng(case.seed);
     let weight: Vec<f32> = (0..n * k).map(|_| rng.float()).collect();
     let bias: Vec<f32> = (0..n).map(|_| rng.float()).collect();
@@ -77,19 +96,31 @@ fuzz_target!(|case: Case| {
             .weight_bits(u32::from(case.weight_bits % 10))
             .activation_bits(u32::from(case.activation_bits % 10))
             .quantizer(match case.quantizer % 5 {
-                0 => Quantizer::symmetric(Range::MinMax),
-                1 => Quantizer::asymmetric(Range::MinMax),
-                2 => Quantizer::symmetric(Range::Percentile(90.0)),
-                3 => Quantizer::asymmetric(Range::Fixed { min: -range, max: 2.0 * range }),
-                _ => Quantizer::symmetric(Range::Fixed { min: 0.0, max: range }),
+                0 => Quantizer::symmetric(ActivationRange::MinMax),
+                1 => Quantizer::asymmetric(ActivationRange::MinMax),
+                2 => Quantizer::symmetric(ActivationRange::Percentile(90.0)),
+                3 => Quantizer::asymmetric(ActivationRange::Fixed {
+                    min: -range,
+                    max: 2.0 * range,
+                }),
+                _ => Quantizer::symmetric(ActivationRange::Fixed {
+                    min: 0.0,
+                    max: range,
+                }),
             })
             .noise(match case.noise % 4 {
                 0 => Noise::None,
-                1 => Noise::Uniform { range, seed: case.seed },
+                1 => Noise::Uniform {
+                    range,
+                    seed: case.seed,
+                },
                 2 => Noise::PerChannel((0..k).map(|i| (i as f32 - 3.0) * range).collect()),
-                _ => Noise::Uniform { range: range / 100.0, seed: !case.seed },
+                _ => Noise::Uniform {
+                    range: range / 100.0,
+                    seed: !case.seed,
+                },
             })
-            .calibrate(&rows)
+            .calibration_rows(&rows)
             .isa(isa)
             .build()
     };

@@ -8,6 +8,7 @@ use core::fmt;
 /// All variants exist on all targets, so that a name means the same everywhere; whether the CPU at
 /// hand can run one is [`Isa::is_available`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Isa {
     /// Plain Rust, on every target.
     Scalar,

@@ -95,8 +95,8 @@ pub struct Codes<'a> {
 pub struct Panels<'a> {
     /// Whole panels, one after another, aligned to 64 bytes; see [`layout`](crate::layout).
     pub bytes: &'a [i8],
-    /// The largest magnitude of a weight; `i8::MIN` where −128 occurs.
-    pub max: i8,
+    /// The largest magnitude of a weight: 128 where −128 occurs.
+    pub max: u8,
 }
 
 impl Ready<MicroKernel> {

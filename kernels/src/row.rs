@@ -66,7 +66,7 @@ impl MicroKernel {
         widen: None,
         max_product: u32::MAX,
         max_code: u8::MAX,
-        max_weight: i8::MIN.unsigned_abs(),
+        max_weight: 128,
         code_offset: 0,
         micro: unnamed,
         block: block_by_steps,
@@ -87,20 +87,12 @@ impl MicroKernel {
         }
     }
 
-    /// Whether the kernel is exact for all codes up to `max_code` and weights up to `max_weight` in
-    /// magnitude. `i8::MIN` stands for the magnitude 128.
-    pub const fn is_exact_for(&self, max_code: u8, max_weight: i8) -> bool {
-        let max_weight = max_weight.unsigned_abs();
+    /// Whether the kernel is exact for all codes up to `max_code` and all weights of magnitudes up to
+    /// `max_weight`, which is 128 where −128 occurs.
+    pub const fn is_exact_for(&self, max_code: u8, max_weight: u8) -> bool {
         max_code <= self.max_code
             && max_weight <= self.max_weight
             && max_code as u32 * max_weight as u32 <= self.max_product
-    }
-
-    /// Whether the kernel is exact for a weight of −128 beside any code up to
-    /// [`max_code`](Self::max_code). Where codes are known to be smaller,
-    /// [`is_exact_for`](Self::is_exact_for)`(codes, i8::MIN)` may say more.
-    pub const fn takes_min_weight(&self) -> bool {
-        self.is_exact_for(self.max_code, i8::MIN)
     }
 }
 

@@ -161,18 +161,36 @@ pub struct Correction {
     pub remainder: f64,
 }
 
-/// Correction of one output channel for zero point and noise (eq. 6), computed from the *rounded*
-/// offsets so that they cancel exactly. The sum runs in f64 in the order of `k`.
+/// What noise and zero point add to the accumulators of some output channels (eq. 6): `Σ_k wq[k] · t[k]` of
+/// each, computed from the *rounded* offsets so that they cancel exactly. Each sum runs in f64 in the order
+/// of `k`; several run side by side only because one alone waits for its own additions.
+///
+/// # Panics
+///
+/// If the operands differ in length.
+pub fn offset_sums<const N: usize>(weights: [&[i8]; N], offsets: &[f32]) -> [f64; N] {
+    assert!(weights.iter().all(|w| w.len() == offsets.len()));
+    let weights = weights.map(|w| &w[..offsets.len()]); // of a length that the compiler knows
+    let mut sums = [-0.0; N]; // as `Iterator::sum` begins
+    for (k, t) in offsets.iter().enumerate() {
+        for (sum, weights) in sums.iter_mut().zip(weights) {
+            *sum += f64::from(weights[k]) * f64::from(*t);
+        }
+    }
+    sums
+}
+
+/// Correction of one output channel for zero point and noise (eq. 6), whose [sum](offset_sums) is
+/// `offset_sum`.
 ///
 /// Returns `None` if `acc + comp` could leave i32 for some codes up to `max_code` (eq. 7).
 ///
 /// # Panics
 ///
-/// If the operands differ in length.
-pub fn correction(weights: &[i8], offsets: &[f32], max_code: u32) -> Option<Correction> {
-    assert_eq!(weights.len(), offsets.len());
-    let terms = weights.iter().zip(offsets);
-    let sum: f64 = terms.map(|(&w, &t)| f64::from(w) * f64::from(t)).sum();
+/// If there are more than [`MAX_K`] weights.
+pub fn correction(weights: &[i8], offset_sum: f64, max_code: u32) -> Option<Correction> {
+    assert!(weights.len() <= MAX_K);
+    let sum = offset_sum;
     let integer = rne_f64(-sum);
     let (low, high) = accumulator_range(weights, max_code);
     let fits = |v: i64| {
@@ -187,14 +205,15 @@ pub fn correction(weights: &[i8], offsets: &[f32], max_code: u32) -> Option<Corr
 
 /// Least and largest accumulator of a channel over all codes `0..=max_code` (eq. 7).
 fn accumulator_range(weights: &[i8], max_code: u32) -> (i64, i64) {
-    let (mut negative, mut positive) = (0i64, 0i64);
+    // At most `MAX_K` weights of magnitudes up to 128: far from the ends of i32.
+    let (mut negative, mut positive) = (0i32, 0i32);
     for &w in weights {
-        negative += i64::from(w.min(0));
-        positive += i64::from(w.max(0));
+        negative += i32::from(w.min(0));
+        positive += i32::from(w.max(0));
     }
     (
-        negative * i64::from(max_code),
-        positive * i64::from(max_code),
+        i64::from(negative) * i64::from(max_code),
+        i64::from(positive) * i64::from(max_code),
     )
 }
 
@@ -289,11 +308,29 @@ mod tests {
     }
 
     #[test]
+    fn sums_side_by_side_are_those_of_one_alone() {
+        let weights: Vec<i8> = (0..300).map(|i| (i * 37 % 251) as u8 as i8).collect();
+        let offsets: Vec<f32> = (0..100).map(|i| 127.3 + (i as f32).sin()).collect();
+        let rows: Vec<&[i8]> = weights.chunks(100).collect();
+        let sums = offset_sums([rows[0], rows[1], rows[2]], &offsets);
+        for (row, sum) in rows.iter().zip(sums) {
+            let terms = row.iter().zip(&offsets);
+            let alone: f64 = terms.map(|(w, t)| f64::from(*w) * f64::from(*t)).sum();
+            assert_eq!(offset_sums([*row], &offsets), [alone]);
+            assert_eq!(sum, alone);
+        }
+    }
+
+    #[test]
     fn corrections_that_could_overflow_are_refused() {
         let weights = vec![127i8; 60_000];
-        assert!(correction(&weights, &vec![128.0; 60_000], 255).is_some());
-        assert!(correction(&weights, &vec![-128.0; 60_000], 255).is_none());
-        assert!(correction(&[1], &[f32::NAN], 255).is_none());
-        assert!(correction(&[1], &[f32::INFINITY], 255).is_none());
+        let of = |weights: &[i8], offset: f32| {
+            let [sum] = offset_sums([weights], &vec![offset; weights.len()]);
+            correction(weights, sum, 255)
+        };
+        assert!(of(&weights, 128.0).is_some());
+        assert!(of(&weights, -128.0).is_none());
+        assert!(of(&[1], f32::NAN).is_none());
+        assert!(of(&[1], f32::INFINITY).is_none());
     }
 }

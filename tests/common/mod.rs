@@ -3,7 +3,7 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
-use noisyquant::{Isa, QuantLinear};
+use noisyquant::{Errors, Isa, QuantLinear};
 
 /// SplitMix64: enough randomness for operands.
 pub struct Rng(pub u64);
@@ -153,4 +153,30 @@ pub fn isas() -> Vec<Isa> {
 
 pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// Errors of `layer` on the inputs of `problem`, against its float outputs.
+pub fn errors(problem: &Problem, layer: &QuantLinear) -> Errors {
+    let target: Vec<f32> = problem
+        .float_outputs(&problem.x)
+        .iter()
+        .map(|y| *y as f32)
+        .collect();
+    Errors::measure(&layer.forward(&problem.x).unwrap(), &target, problem.n)
+}
+
+/// Inputs whose channels differ in scale and centre, as those of a transformer do.
+pub fn uneven(m: usize, k: usize, n: usize) -> Problem {
+    let mut problem = Problem::new(m, k, n);
+    let mut rng = Rng(77);
+    let channels: Vec<(f32, f32)> = (0..k)
+        .map(|_| ((3.0 * rng.float()).exp(), 4.0 + 4.0 * rng.float()))
+        .collect();
+    for row in problem.x.chunks_exact_mut(k) {
+        let shared = rng.float();
+        for (x, (scale, center)) in row.iter_mut().zip(&channels) {
+            *x = (rng.float() + 3.0 * shared + center) * scale;
+        }
+    }
+    problem
 }

@@ -13,8 +13,9 @@ use criterion::{
 #[path = "../src/ops/mod.rs"]
 mod ops;
 
+use aligned_vec::AVec;
 use noisyquant::DynamicMatmul;
-use ops::{Arithmetic, AttentionScratch, Bias, Heads, LayerNorm};
+use ops::{Arithmetic, AttentionSizes, Bias, Heads, LayerNorm, Lines};
 
 const TOKENS: usize = 257;
 const WIDTH: usize = 384;
@@ -52,7 +53,12 @@ fn attention(group: &mut BenchmarkGroup<'_, WallTime>) {
     };
     let windows = 64;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut scratch = AttentionScratch::new([vit, swin], threads);
+    let f32 = Arithmetic::Float;
+    let int8 = Arithmetic::Int8(DynamicMatmul::new(None).expect("an instruction set"));
+    let sizes = AttentionSizes::new([vit, swin], [f32, int8], threads);
+    let mut memory: AVec<u8> = AVec::new(64);
+    memory.resize(sizes.bytes(), 0);
+    let mut scratch = sizes.cut(&mut Lines(&mut memory));
     let (per_head, mask) = (numbers(3 * 49 * 49), numbers(windows * 49 * 49));
     let bias = |mask| {
         Some(Bias {
@@ -60,9 +66,6 @@ fn attention(group: &mut BenchmarkGroup<'_, WallTime>) {
             mask,
         })
     };
-    let isa = DynamicMatmul::new(None).expect("an instruction set").isa();
-    let int8 = Arithmetic::Int8(isa);
-    let f32 = Arithmetic::Float;
     for (name, arithmetic, heads, sequences, bias) in [
         ("vit-s", f32, vit, 1, None),
         ("vit-s-int8", int8, vit, 1, None),

@@ -201,7 +201,7 @@ fn described(float: &FloatLinear, report: &LayerReport, rows: &[f32]) -> QuantLi
         .bias(float.bias())
         .weight_bits(report.weight_bits)
         .activation_bits(report.activation_bits)
-        .calibrate(rows)
+        .calibration_rows(rows)
         .recipe(report.recipe.clone().unwrap())
         .build()
         .unwrap()

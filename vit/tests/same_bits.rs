@@ -11,7 +11,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use noisyquant::{Noise, Quantizer, Range};
+use noisyquant::{ActivationRange, Noise, Quantizer};
 use noisyquant_vit::{Attention, Calibration, LayerPlan, Model, OpenOptions, Output, Workspace};
 use safetensors::SafeTensors;
 
@@ -39,7 +39,7 @@ fn computed() -> String {
         let numbers = numbers.iter().take(float.config().pixels());
         let image: Vec<f32> = numbers.map(|bytes| f32::from_le_bytes(*bytes)).collect();
         for bits in [8, 6] {
-            let range = Range::Fixed {
+            let range = ActivationRange::Fixed {
                 min: -6.0,
                 max: 6.0,
             };

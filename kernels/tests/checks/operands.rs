@@ -47,8 +47,8 @@ pub const FILLS: [&str; 7] = [
     "sparse",
 ];
 
-/// The largest code, and the largest magnitude of a weight; `i8::MIN` for weights from −128 on.
-pub type Width = (u8, i8);
+/// The largest code, and the largest magnitude of a weight: 128 for weights from −128 on.
+pub type Width = (u8, u8);
 
 /// Fills operands of a width.
 pub fn fill(kind: &str, (max_code, max_weight): Width, codes: &mut [u8], weights: &mut [i8]) {
@@ -61,8 +61,8 @@ pub fn fill(kind: &str, (max_code, max_weight): Width, codes: &mut [u8], weights
             _ => max_code,
         };
     }
-    let least = max_weight.unsigned_abs().wrapping_neg() as i8;
-    let most = max_weight.checked_abs().unwrap_or(i8::MAX);
+    let least = max_weight.wrapping_neg() as i8;
+    let most = i8::try_from(max_weight).unwrap_or(i8::MAX);
     let levels = (i64::from(most) - i64::from(least) + 1) as u64;
     for (i, weight) in weights.iter_mut().enumerate() {
         *weight = match kind {
@@ -79,16 +79,15 @@ pub fn fill(kind: &str, (max_code, max_weight): Width, codes: &mut [u8], weights
 /// beside the codes of every number of bits.
 pub fn widths(kernel: &MicroKernel) -> Vec<Width> {
     let bits = spec::MIN_BITS..=spec::MAX_BITS;
-    let weights: Vec<i8> = (bits.clone().map(spec::max_weight))
-        .chain([i8::MIN])
-        .collect();
+    let weights = bits.clone().map(|b| spec::max_weight(b).unsigned_abs());
+    let weights: Vec<u8> = weights.chain([128]).collect();
     let pairs = bits.flat_map(|a| weights.iter().map(move |w| (spec::max_code(a), *w)));
     pairs.filter(|(u, w)| kernel.is_exact_for(*u, *w)).collect()
 }
 
 /// The width with the largest products, in which most goes wrong.
 pub fn widest(kernel: &MicroKernel) -> Width {
-    let product = |(u, w): &Width| u32::from(*u) * u32::from(w.unsigned_abs());
+    let product = |(u, w): &Width| u32::from(*u) * u32::from(*w);
     widths(kernel).into_iter().max_by_key(product).unwrap()
 }
 

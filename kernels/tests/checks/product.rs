@@ -16,7 +16,7 @@ pub fn check(kernel: Ready<MicroKernel>) {
         for m in around(kernel.tile.mr) {
             // The widest operands get every fill; narrower ones, random values.
             for width in widths(&kernel) {
-                let fills = if width == widest || width.1 == i8::MIN || k == 64 {
+                let fills = if width == widest || width.1 == 128 || k == 64 {
                     &FILLS[..]
                 } else {
                     &FILLS[..1]

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use globset::{Glob, GlobMatcher};
-use noisyquant::{ChannelScale, Objective, Quantizer, Range, Recipe, Shift, WeightQuantizer};
+use noisyquant::{
+    ActivationRange, ChannelScale, Objective, Quantizer, Recipe, Shift, WeightQuantizer,
+};
 use serde::Deserialize;
 
 use super::failure::Failure;
@@ -219,20 +221,22 @@ impl Settings {
 fn recipe(quantizer: QuantizerFlag, bias: BiasFlag, seed: u64) -> Recipe {
     let (range, weights, objective) = match quantizer {
         QuantizerFlag::Minmax => (
-            Range::MinMax,
+            ActivationRange::MinMax,
             WeightQuantizer::MIN_MAX,
             Objective::OutputMse,
         ),
         QuantizerFlag::Percentile => (
-            Range::Percentile(99.9),
+            ActivationRange::Percentile(99.9),
             WeightQuantizer::MIN_MAX,
             Objective::OutputMse,
         ),
-        QuantizerFlag::Mse | QuantizerFlag::Twin => {
-            (Range::Searched, WeightQuantizer::MSE, Objective::OutputMse)
-        }
+        QuantizerFlag::Mse | QuantizerFlag::Twin => (
+            ActivationRange::Searched,
+            WeightQuantizer::MSE,
+            Objective::OutputMse,
+        ),
         QuantizerFlag::Easyquant => (
-            Range::Searched,
+            ActivationRange::Searched,
             WeightQuantizer::SEARCHED,
             Objective::Cosine,
         ),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use noisyquant::Scratch;
+use noisyquant::{Executor, Scratch};
 use serde::{Deserialize, Serialize};
 
 use super::table::Table;
@@ -46,8 +46,8 @@ pub struct LayerError {
 pub struct Comparer<'a> {
     float: &'a Model,
     quantized: &'a Model,
-    workspace: Workspace,
-    scratch: Scratch,
+    workspace: Workspace<'static>,
+    scratch: Scratch<'static>,
     sums: Vec<Sums>,
     /// Cosine similarity of each image, and its name.
     cosines: Vec<(f64, String)>,
@@ -88,7 +88,7 @@ impl<'a> Comparer<'a> {
             float,
             quantized,
             workspace: Workspace::shared(&[float, quantized], 1, threads),
-            scratch: Scratch::with_bytes(bytes.unwrap_or(0), threads),
+            scratch: Scratch::with_bytes(bytes.unwrap_or(0)),
             sums: vec![Sums::default(); float.layers().len()],
             cosines: Vec::new(),
             agreements: 0,
@@ -117,7 +117,7 @@ impl<'a> Comparer<'a> {
             .forward_observed(image, &mut output, &mut self.workspace, &mut |observed| {
                 let (sums, linear) = (&mut sums[observed.layer], &layers[observed.layer].linear);
                 let mut alone = vec![0.0; observed.output.len()];
-                let done = linear.forward(observed.input, &mut alone, scratch);
+                let done = linear.forward(observed.input, &mut alone, scratch, Executor::rayon());
                 if let (Err(source), Ok(())) = (done, &failed) {
                     let layer = layers[observed.layer].name.clone();
                     failed = Err(Error::Layer { layer, source });

@@ -26,7 +26,7 @@ impl Model {
         &self,
         images: &[f32],
         output: &mut Output<'_>,
-        workspace: &mut Workspace,
+        workspace: &mut Workspace<'_>,
     ) -> Result<(), Error> {
         self.check_sizes(images, output, workspace)?;
         let Config { classes, .. } = self.config;
@@ -57,7 +57,7 @@ impl Model {
         &self,
         images: &[f32],
         output: &mut Output<'_>,
-        workspace: &mut Workspace,
+        workspace: &mut Workspace<'_>,
         observe: &mut (dyn FnMut(Observed<'_>) + Send),
     ) -> Result<(), Error> {
         self.pass(images, output, workspace, Some(observe), None)
@@ -72,7 +72,7 @@ impl Model {
         &self,
         images: &[f32],
         output: &mut Output<'_>,
-        workspace: &mut Workspace,
+        workspace: &mut Workspace<'_>,
         timer: &mut (dyn FnMut(Operation, Duration) + Send),
     ) -> Result<(), Error> {
         self.pass(images, output, workspace, None, Some(timer))
@@ -82,14 +82,13 @@ impl Model {
         &self,
         images: &[f32],
         output: &mut Output<'_>,
-        workspace: &mut Workspace,
+        workspace: &mut Workspace<'_>,
         observe: Option<Observer<'h>>,
         timer: Option<Timer<'h>>,
     ) -> Result<(), Error> {
         let count = self.check_sizes(images, output, workspace)?;
-        let Workspace {
-            buffers, scratch, ..
-        } = workspace;
+        let (mut buffers, scratch) = workspace.cut();
+        let buffers = &mut buffers;
         let arithmetic = self.arithmetic().map_err(|source| Error::Layer {
             layer: "attention".into(),
             source,
@@ -117,7 +116,7 @@ impl Model {
         &self,
         images: &[f32],
         output: &Output<'_>,
-        workspace: &Workspace,
+        workspace: &Workspace<'_>,
     ) -> Result<usize, Error> {
         let pixels = self.config.pixels();
         let require = |holds: bool, what, expected: &dyn Fn() -> String, got| match holds {

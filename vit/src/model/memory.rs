@@ -1,37 +1,56 @@
-//! Buffers of a forward pass, made once and used again.
+//! The memory of a forward pass, got once and used again.
 
-use super::run::RunScratch;
-use crate::config::Config;
+use aligned_vec::{AVec, ConstAlign};
+use noisyquant::Scratch;
 
-/// Buffers of [`Model::forward`](crate::Model::forward), for batches of up to some number of images.
-pub struct Workspace {
+use super::run::{RunScratch, RunSizes};
+use crate::{config::Config, ops::Lines};
+
+/// Memory of [`Model::forward`](crate::Model::forward), for batches of up to some number of images: its own,
+/// or the host's.
+pub struct Workspace<'a> {
     pub(super) config: Config,
     pub(super) max_images: usize,
-    pub(super) buffers: Buffers,
-    pub(super) scratch: RunScratch,
+    pub(super) sizes: Sizes,
+    pub(super) run: RunSizes,
+    pub(super) memory: Memory<'a>,
+}
+
+/// Memory that starts on a cache line.
+pub(super) enum Memory<'a> {
+    Owned(AVec<u8, ConstAlign<{ Scratch::ALIGN }>>),
+    Borrowed(&'a mut [u8]),
+}
+
+impl Memory<'static> {
+    pub(super) fn owned(bytes: usize) -> Self {
+        let mut memory = AVec::new(Scratch::ALIGN);
+        memory.resize(bytes, 0);
+        Self::Owned(memory)
+    }
 }
 
 /// Intermediate results by what they are; each image's lie behind those of the image before.
-pub(crate) struct Buffers {
+pub(crate) struct Buffers<'a> {
     /// Pixels, a row for each patch.
-    pub(crate) patches: Vec<f32>,
-    pub(crate) tokens: Vec<f32>,
+    pub(crate) patches: &'a mut [f32],
+    pub(crate) tokens: &'a mut [f32],
     /// Tokens after a norm.
-    pub(crate) normal: Vec<f32>,
+    pub(crate) normal: &'a mut [f32],
     /// The same, window by window.
-    pub(crate) windows: Vec<f32>,
-    pub(crate) qkv: Vec<f32>,
+    pub(crate) windows: &'a mut [f32],
+    pub(crate) qkv: &'a mut [f32],
     /// What attention mixed.
-    pub(crate) mixed: Vec<f32>,
+    pub(crate) mixed: &'a mut [f32],
     /// The hidden layer of an MLP.
-    pub(crate) hidden: Vec<f32>,
+    pub(crate) hidden: &'a mut [f32],
     /// What a branch adds to the tokens.
-    pub(crate) update: Vec<f32>,
-    pub(crate) features: Vec<f32>,
+    pub(crate) update: &'a mut [f32],
+    pub(crate) features: &'a mut [f32],
     /// What a head sees that does not see the features.
-    pub(crate) head_input: Vec<f32>,
+    pub(crate) head_input: &'a mut [f32],
     /// Logits of a second head.
-    pub(crate) logits: Vec<f32>,
+    pub(crate) logits: &'a mut [f32],
 }
 
 /// Lengths of [`Buffers`].
@@ -49,21 +68,50 @@ pub(crate) struct Sizes {
     pub(crate) logits: usize,
 }
 
-impl Buffers {
-    pub(super) fn new(sizes: &Sizes) -> Self {
-        let zeros = |length: usize| vec![0.0; length];
-        Self {
-            patches: zeros(sizes.patches),
-            tokens: zeros(sizes.tokens),
-            normal: zeros(sizes.normal),
-            windows: zeros(sizes.windows),
-            qkv: zeros(sizes.qkv),
-            mixed: zeros(sizes.mixed),
-            hidden: zeros(sizes.hidden),
-            update: zeros(sizes.update),
-            features: zeros(sizes.features),
-            head_input: zeros(sizes.head_input),
-            logits: zeros(sizes.logits),
+impl Sizes {
+    /// Bytes of all buffers.
+    pub(super) fn bytes(&self) -> usize {
+        let buffers = [
+            self.patches,
+            self.tokens,
+            self.normal,
+            self.windows,
+            self.qkv,
+            self.mixed,
+            self.hidden,
+            self.update,
+            self.features,
+            self.head_input,
+            self.logits,
+        ];
+        buffers.map(Lines::of_numbers).iter().sum()
+    }
+
+    /// Cut out of `memory`.
+    fn cut<'a>(&self, memory: &mut Lines<'a>) -> Buffers<'a> {
+        Buffers {
+            patches: memory.numbers(self.patches),
+            tokens: memory.numbers(self.tokens),
+            normal: memory.numbers(self.normal),
+            windows: memory.numbers(self.windows),
+            qkv: memory.numbers(self.qkv),
+            mixed: memory.numbers(self.mixed),
+            hidden: memory.numbers(self.hidden),
+            update: memory.numbers(self.update),
+            features: memory.numbers(self.features),
+            head_input: memory.numbers(self.head_input),
+            logits: memory.numbers(self.logits),
         }
+    }
+}
+
+impl Workspace<'_> {
+    /// The memory cut into what a pass works with.
+    pub(super) fn cut(&mut self) -> (Buffers<'_>, RunScratch<'_>) {
+        let mut memory = Lines(match &mut self.memory {
+            Memory::Owned(memory) => memory,
+            Memory::Borrowed(memory) => memory,
+        });
+        (self.sizes.cut(&mut memory), self.run.cut(&mut memory))
     }
 }

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use noisyquant::Scratch;
+use noisyquant::Executor;
 use rayon::prelude::*;
 
 use super::layer::Layer;
 use crate::{
     error::Error,
-    ops::{Arithmetic, AttentionScratch, Bias, Heads},
+    ops::{Arithmetic, AttentionScratch, AttentionSizes, Bias, Heads, Lines, scratch},
 };
 
 /// Where a forward pass writes. A slice without elements is not written, and a pass that is not
@@ -114,30 +114,72 @@ const PART_ROWS: usize = 16;
 /// Numbers in the buffers of a part below which handing it to another thread costs more than it saves.
 const PART_NUMBERS: usize = 1 << 15;
 
-/// Working memory of the layers that run on all rows and of those that run on parts of them.
-pub(crate) struct RunScratch {
-    whole: Scratch,
-    parts: Vec<Scratch>,
-    attention: AttentionScratch,
+/// How much working memory the layers take that run on all rows, those that run on parts of them, and
+/// attention.
+pub(crate) struct RunSizes {
+    threads: usize,
+    whole: usize,
+    /// Threads, and bytes, of each part; there is one for each thread.
+    part_threads: usize,
+    part: usize,
+    attention: AttentionSizes,
 }
 
-impl RunScratch {
+/// Working memory of the layers.
+pub(crate) struct RunScratch<'a> {
+    whole: LayerScratch<'a>,
+    parts: Vec<LayerScratch<'a>>,
+    attention: AttentionScratch<'a>,
+}
+
+/// Scratch of the layers on some rows, and who runs them.
+struct LayerScratch<'a> {
+    lines: &'a mut [u8],
+    executor: Executor<'static>,
+}
+
+impl RunSizes {
     /// For passes on up to `threads` threads of images of `rows` rows; `bytes` tells what layers need
     /// for a number of threads.
     pub(crate) fn new(
         bytes: impl Fn(usize) -> usize,
-        attention: AttentionScratch,
+        attention: AttentionSizes,
         rows: usize,
         threads: usize,
     ) -> Self {
-        let scratch = |threads| Scratch::with_bytes(bytes(threads), threads);
-        let parts = parts(rows, threads);
+        let part_threads = threads.div_ceil(parts(rows, threads));
         Self {
-            whole: scratch(threads),
-            parts: (0..threads)
-                .map(|_| scratch(threads.div_ceil(parts)))
-                .collect(),
+            threads,
+            whole: bytes(threads),
+            part_threads,
+            part: bytes(part_threads),
             attention,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        Lines::bytes(self.whole) + self.threads * Lines::bytes(self.part) + self.attention.bytes()
+    }
+
+    /// Cut out of `memory`.
+    pub(crate) fn cut<'a>(&'a self, memory: &mut Lines<'a>) -> RunScratch<'a> {
+        // More threads than there is scratch for are not used.
+        let executor = |threads| match threads {
+            1 => Executor::serial(),
+            _ => Executor::rayon(),
+        };
+        RunScratch {
+            whole: LayerScratch {
+                lines: memory.cut(self.whole),
+                executor: executor(self.threads),
+            },
+            parts: (0..self.threads)
+                .map(|_| LayerScratch {
+                    lines: memory.cut(self.part),
+                    executor: executor(self.part_threads),
+                })
+                .collect(),
+            attention: self.attention.cut(memory),
         }
     }
 }
@@ -169,15 +211,15 @@ fn parts(rows: usize, threads: usize) -> usize {
 /// A forward pass: layers that run one after the other, on all rows or on parts of them at a time.
 pub(crate) struct Run<'a, 'h> {
     lane: Lane<'a, 'h>,
-    parts: &'a mut [Scratch],
+    parts: Vec<LayerScratch<'a>>,
     arithmetic: Arithmetic,
-    attention: &'a mut AttentionScratch,
+    attention: AttentionScratch<'a>,
 }
 
 /// Some rows on their way through the layers, and what running those takes.
 pub(crate) struct Lane<'a, 'h> {
     layers: &'a [Layer],
-    scratch: &'a mut Scratch,
+    memory: LayerScratch<'a>,
     observe: Option<Observer<'h>>,
     /// Where times go, and when the last part ended.
     timer: Option<(Timer<'h>, Instant)>,
@@ -189,20 +231,20 @@ impl<'a, 'h> Run<'a, 'h> {
     pub(crate) fn new(
         layers: &'a [Layer],
         arithmetic: Arithmetic,
-        scratch: &'a mut RunScratch,
+        scratch: RunScratch<'a>,
         observe: Option<Observer<'h>>,
         timer: Option<Timer<'h>>,
     ) -> Self {
         Self {
             lane: Lane {
                 layers,
-                scratch: &mut scratch.whole,
+                memory: scratch.whole,
                 observe,
                 timer: timer.map(|timer| (timer, Instant::now())),
             },
-            parts: &mut scratch.parts,
+            parts: scratch.parts,
             arithmetic,
-            attention: &mut scratch.attention,
+            attention: scratch.attention,
         }
     }
 
@@ -230,7 +272,7 @@ impl<'a, 'h> Run<'a, 'h> {
         bias: Option<Bias<'_>>,
         mixed: &mut [f32],
     ) -> Result<(), Error> {
-        let done = heads.attend(self.arithmetic, qkv, bias, mixed, self.attention);
+        let done = heads.attend(self.arithmetic, qkv, bias, mixed, &mut self.attention);
         done.map_err(Error::layer(&self.lane.layers[layer].name))?;
         self.lap(Operation::Attention);
         Ok(())
@@ -252,9 +294,12 @@ impl<'a, 'h> Run<'a, 'h> {
             return step(&mut self.lane, buffers.map(|buffer| buffer.numbers));
         }
         let mut timer = self.lane.timer.take();
-        let lanes = self.parts[..parts].iter_mut().map(|scratch| Lane {
+        let lanes = self.parts[..parts].iter_mut().map(|part| Lane {
             layers: self.lane.layers,
-            scratch,
+            memory: LayerScratch {
+                lines: &mut *part.lines,
+                executor: part.executor,
+            },
             observe: None,
             // Only the first part is timed, which the calling thread takes.
             timer: timer.take(),
@@ -292,7 +337,8 @@ impl Lane<'_, '_> {
         output: &mut [f32],
     ) -> Result<(), Error> {
         let layer = &self.layers[index];
-        let done = layer.linear.forward(input, output, self.scratch);
+        let LayerScratch { lines, executor } = &mut self.memory;
+        let done = (layer.linear).forward(input, output, &mut scratch(lines), *executor);
         done.map_err(Error::layer(&layer.name))?;
         self.lap(Operation::linear(&layer.name));
         if let Some(observe) = &mut self.observe {

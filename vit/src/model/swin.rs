@@ -165,7 +165,7 @@ impl Swin {
         &self,
         config: &Config,
         count: usize,
-        buffers: &Buffers,
+        buffers: &Buffers<'_>,
         logits: &mut [f32],
         run: &mut Run<'_, '_>,
     ) -> Result<(), Error> {
@@ -184,7 +184,7 @@ impl Swin {
         config: &Config,
         images: &[f32],
         count: usize,
-        buffers: &mut Buffers,
+        buffers: &mut Buffers<'_>,
         run: &mut Run<'_, '_>,
     ) -> Result<(), Error> {
         let patch_rows = &mut buffers.patches[..images.len()];
@@ -298,7 +298,7 @@ impl Stage {
         &self,
         previous_side: usize,
         count: usize,
-        buffers: &mut Buffers,
+        buffers: &mut Buffers<'_>,
         run: &mut Run<'_, '_>,
     ) -> Result<(), Error> {
         let width = self.heads.width;

@@ -122,10 +122,10 @@ impl Model {
         };
         Ok(match self.attention {
             Attention::F32 => Arithmetic::Float,
-            Attention::Int8 => Arithmetic::Int8(match self.layers.iter().find_map(isa) {
-                Some(isa) => isa,
-                None => DynamicMatmul::new(self.isa)?.isa(),
-            }),
+            Attention::Int8 => {
+                let isa = self.layers.iter().find_map(isa).or(self.isa);
+                Arithmetic::Int8(DynamicMatmul::new(isa)?)
+            }
         })
     }
 

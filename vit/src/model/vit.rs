@@ -157,7 +157,7 @@ impl Vit {
         config: &Config,
         images: &[f32],
         count: usize,
-        buffers: &mut Buffers,
+        buffers: &mut Buffers<'_>,
         run: &mut Run<'_, '_>,
     ) -> Result<(), Error> {
         let width = self.config.width;
@@ -225,13 +225,7 @@ impl Vit {
                 run.attend(block.qkv, attention, qkv, None, mixed)?;
             }
         }
-        self.finish(
-            x,
-            normal,
-            count,
-            &mut buffers.features,
-            &mut buffers.head_input,
-        );
+        self.finish(x, normal, count, buffers.features, buffers.head_input);
         run.lap(Operation::Norm);
         Ok(())
     }
@@ -277,7 +271,7 @@ impl Vit {
         &self,
         config: &Config,
         count: usize,
-        buffers: &mut Buffers,
+        buffers: &mut Buffers<'_>,
         logits: &mut [f32],
         run: &mut Run<'_, '_>,
     ) -> Result<(), Error> {

@@ -1,14 +1,16 @@
 //! Workspaces that fit a model.
 
+use noisyquant::Scratch;
+
 use super::{
-    memory::{Buffers, Workspace},
-    run::RunScratch,
+    memory::{Memory, Workspace},
+    run::RunSizes,
     transformer::Model,
 };
-use crate::ops::AttentionScratch;
+use crate::{error::Error, ops::AttentionSizes};
 
-impl Workspace {
-    /// Buffers for `model` and up to `max_images` images at once; quantized layers use the threads of
+impl Workspace<'static> {
+    /// Memory for `model` and up to `max_images` images at once; quantized layers use the threads of
     /// rayon's current pool.
     pub fn new(model: &Model, max_images: usize) -> Self {
         Self::shared(&[model], max_images, rayon::current_num_threads())
@@ -19,25 +21,103 @@ impl Workspace {
         Self::shared(&[model], max_images, 1)
     }
 
-    /// Buffers for each of `models`, which are quantizations of one model and at least one, on up to
+    /// Memory for each of `models`, which are quantizations of one model and at least one, on up to
     /// `threads` threads.
     ///
     /// # Panics
     ///
     /// If there is no model.
     pub fn shared(models: &[&Model], max_images: usize, threads: usize) -> Self {
+        let layout = Workspace::layout(models, max_images, threads);
+        let memory = Memory::owned(layout.bytes());
+        Workspace { memory, ..layout }
+    }
+}
+
+impl<'a> Workspace<'a> {
+    /// What the address of a workspace's memory is a multiple of: a cache line.
+    pub const ALIGN: usize = Scratch::ALIGN;
+
+    /// Bytes that [`Workspace::from_slice`] needs.
+    ///
+    /// # Panics
+    ///
+    /// If there is no model.
+    pub fn bytes_for(models: &[&Model], max_images: usize, threads: usize) -> usize {
+        Workspace::layout(models, max_images, threads).bytes()
+    }
+
+    /// A workspace in memory of the host, otherwise as [`Workspace::shared`]. What the memory holds does not
+    /// matter.
+    ///
+    /// ```
+    /// # use noisyquant_vit::{Model, Output, Workspace, embedded};
+    /// # let model = Model::from_safetensors(embedded::WEIGHTS)?;
+    /// let bytes = Workspace::bytes_for(&[&model], 1, 1);
+    /// # let mut arena = vec![0u8; bytes + Workspace::ALIGN];
+    /// # let start = arena.as_ptr().align_offset(Workspace::ALIGN);
+    /// # let memory = &mut arena[start..];
+    /// let mut workspace = Workspace::from_slice(&[&model], 1, 1, memory)?;
+    /// # let image = embedded::test()?.normalised(model.config(), 0..1)?;
+    /// # let mut logits = [0.0; 10];
+    /// model.forward(&image, &mut Output::logits(&mut logits), &mut workspace)?;
+    /// # Ok::<(), noisyquant_vit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Size`] if `memory` is shorter than [`Workspace::bytes_for`] says, or does not start on a
+    /// multiple of [`Workspace::ALIGN`] bytes.
+    ///
+    /// # Panics
+    ///
+    /// If there is no model.
+    pub fn from_slice(
+        models: &[&Model],
+        max_images: usize,
+        threads: usize,
+        memory: &'a mut [u8],
+    ) -> Result<Self, Error> {
+        let layout = Workspace::layout(models, max_images, threads);
+        let require = |holds: bool, what, expected: String, got| match holds {
+            true => Ok(()),
+            false => Err(Error::Size {
+                what,
+                expected,
+                got,
+            }),
+        };
+        let (what, length) = ("bytes of a workspace", memory.len());
+        let expected = format!("at least {}", layout.bytes());
+        require(length >= layout.bytes(), what, expected, length)?;
+        let past = memory.as_ptr().addr() % Self::ALIGN;
+        let what = "bytes past a multiple of the alignment";
+        require(past == 0, what, "0".to_string(), past)?;
+        let memory = Memory::Borrowed(memory);
+        Ok(Workspace { memory, ..layout })
+    }
+
+    /// A workspace that has no memory yet.
+    fn layout(models: &[&Model], max_images: usize, threads: usize) -> Self {
         let rows = max_images * models[0].rows_per_image();
         let bytes = |threads: usize| {
             let layers = models.iter().flat_map(|model| model.layers());
             let bytes = layers.map(|layer| layer.linear.scratch_bytes(rows, threads));
             bytes.max().unwrap_or(0)
         };
-        let attention = AttentionScratch::new(models[0].attention_sizes(), threads);
+        // An instruction set that is not there is an error of the pass.
+        let arithmetics = models.iter().filter_map(|model| model.arithmetic().ok());
+        let attention = AttentionSizes::new(models[0].attention_sizes(), arithmetics, threads);
         Self {
             config: models[0].config().clone(),
             max_images,
-            buffers: Buffers::new(&models[0].sizes(max_images)),
-            scratch: RunScratch::new(bytes, attention, models[0].rows_per_image(), threads),
+            sizes: models[0].sizes(max_images),
+            run: RunSizes::new(bytes, attention, models[0].rows_per_image(), threads),
+            memory: Memory::owned(0),
         }
+    }
+
+    fn bytes(&self) -> usize {
+        self.sizes.bytes() + self.run.bytes()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use noisyquant::{QuantLinear, Scratch};
+use noisyquant::{Executor, QuantLinear, Scratch};
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_tensor::NdTensorView;
 
@@ -45,19 +45,21 @@ impl Linear {
         }
     }
 
-    /// Write all of `y`, whole rows of `out_features`, from as many rows of `x`.
+    /// Write all of `y`, whole rows of `out_features`, from as many rows of `x`. A float layer runs on
+    /// rayon's current pool whatever the executor.
     pub(crate) fn forward(
         &self,
         x: &[f32],
         y: &mut [f32],
-        scratch: &mut Scratch,
+        scratch: &mut Scratch<'_>,
+        executor: Executor<'_>,
     ) -> Result<(), noisyquant::Error> {
         match self {
             Self::Float(layer) => {
                 layer.forward(x, y);
                 Ok(())
             }
-            Self::Quantized(layer) => layer.forward_into(x, y, scratch),
+            Self::Quantized(layer) => layer.forward_into(x, y, scratch, executor),
         }
     }
 }

@@ -8,11 +8,13 @@ mod add;
 mod attention;
 mod gelu;
 mod linear;
+mod lines;
 mod norm;
 mod vectorise;
 
 pub(crate) use add::{add, mean_of_rows};
-pub(crate) use attention::{Arithmetic, AttentionScratch, Bias, Heads, MAX_KEYS};
+pub(crate) use attention::{Arithmetic, AttentionScratch, AttentionSizes, Bias, Heads, MAX_KEYS};
 pub(crate) use gelu::gelu;
 pub use linear::{FloatLinear, Linear, float_kernel};
+pub(crate) use lines::{Lines, scratch};
 pub(crate) use norm::LayerNorm;

@@ -76,7 +76,7 @@ fn build(
         .bias(float.bias())
         .weight_bits(plan.weight_bits)
         .activation_bits(plan.activation_bits)
-        .calibrate(rows);
+        .calibration_rows(rows);
     let builder = match plan.isa {
         Some(isa) => builder.isa(isa),
         None => builder,
@@ -103,6 +103,7 @@ fn build(
                 recipe,
                 before,
                 after,
+                ..
             } = outcome;
             (linear, recipe, Some(before), after)
         }

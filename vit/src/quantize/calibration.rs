@@ -42,7 +42,7 @@ impl Calibration {
         &mut self,
         model: &Model,
         images: &[f32],
-        workspace: &mut Workspace,
+        workspace: &mut Workspace<'_>,
     ) -> Result<(), Error> {
         self.check(model)?;
         let config = model.config();

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use clap::{Args, ValueEnum};
-use noisyquant::{Quantizer, Range};
+use noisyquant::{ActivationRange, Quantizer};
 
 /// What to measure, and how long.
 #[derive(Args, Clone, Debug)]
@@ -58,9 +58,9 @@ impl Options {
     /// The activation quantizers to try, with a name each.
     pub(super) fn quantizers(&self) -> Vec<(&'static str, Quantizer)> {
         let range = match self.range {
-            RangeChoice::MinMax => Range::MinMax,
-            RangeChoice::Mse => Range::Mse,
-            RangeChoice::Percentile => Range::Percentile(99.9),
+            RangeChoice::MinMax => ActivationRange::MinMax,
+            RangeChoice::Mse => ActivationRange::Mse,
+            RangeChoice::Percentile => ActivationRange::Percentile(99.9),
         };
         let symmetric = ("symmetric", Quantizer::symmetric(range));
         let asymmetric = ("asymmetric", Quantizer::asymmetric(range));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use noisyquant::{Isa, Noise, QuantLinear, Quantizer, Range, Scratch};
+use noisyquant::{ActivationRange, Executor, Isa, Noise, QuantLinear, Quantizer, Scratch};
 use serde::Serialize;
 
 use super::subject::Subject;
@@ -56,9 +56,9 @@ impl Subject<'_> {
                     let layer = QuantLinear::builder(&weight, outputs, inputs)
                         .weight_bits(bits)
                         .activation_bits(bits)
-                        .quantizer(Quantizer::symmetric(Range::MinMax))
+                        .quantizer(Quantizer::symmetric(ActivationRange::MinMax))
                         .noise(if range == 0.0 { Noise::None } else { noise })
-                        .calibrate(&x)
+                        .calibration_rows(&x)
                         .isa(isa)
                         .build();
                     layers.push(layer.map_err(layer_error)?);
@@ -69,11 +69,11 @@ impl Subject<'_> {
                     .iter()
                     .map(|layer| layer.scratch_bytes(rows, 1))
                     .max();
-                let mut scratch = Scratch::with_bytes(scratch.unwrap_or(0), 1);
+                let mut scratch = Scratch::with_bytes(scratch.unwrap_or(0));
                 let mut y = vec![0.0f32; rows * outputs];
                 Times::measure(layers.len(), self.options.rounds, LIMIT, |which| {
                     layers[which]
-                        .forward_into(&x, &mut y, &mut scratch)
+                        .forward_into(&x, &mut y, &mut scratch, Executor::serial())
                         .map_err(layer_error)
                 })
             })?;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use noisyquant::{Isa, QuantLinear, Quantizer, Range};
+use noisyquant::{ActivationRange, Isa, QuantLinear, Quantizer};
 
 use super::{accuracy, latency, options::Options, overhead, results::Report, subject::Subject};
 use crate::{
@@ -65,7 +65,7 @@ pub fn run(options: &Options, progress: &ProgressBar) -> Result<Report, Error> {
 
 /// Whether layers can be built for `isa`; that the CPU has it is not enough.
 fn has_kernels(isa: Isa) -> bool {
-    let range = Range::Fixed {
+    let range = ActivationRange::Fixed {
         min: -1.0,
         max: 1.0,
     };

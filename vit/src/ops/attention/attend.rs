@@ -7,75 +7,92 @@
 //! or feature; in integers, every sum is exact. So the results have the same bits for any number of threads
 //! and on every CPU; no gemm library promises that.
 
-use noisyquant::Isa;
+use noisyquant::DynamicMatmul;
 
 use super::{
+    super::lines::Lines,
     float,
     heads::{Bias, Heads, Part},
-    integer::{self, Products},
+    integer::{self, ProductSizes, Products},
 };
 
 /// Multiply-adds below which a second thread costs more than it saves.
 const THREAD_PAYS: usize = 1 << 18;
 
 /// How the two products of attention run.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Arithmetic {
     Float,
-    /// On 8-bit integers, with the kernels of this instruction set, and without a bias.
-    Int8(Isa),
+    /// On 8-bit integers, with these kernels, and without a bias.
+    Int8(DynamicMatmul),
 }
 
-/// Intermediate results of [`Heads::attend`], made once and used again.
-#[derive(Debug)]
-pub(crate) struct AttentionScratch {
-    threads: Vec<ThreadScratch>,
+/// How much memory the intermediate results of [`Heads::attend`] take.
+#[derive(Clone, Debug)]
+pub(crate) struct AttentionSizes {
+    threads: usize,
+    /// Of each thread.
+    numbers: usize,
+    products: ProductSizes,
     /// See [`integer::noise`].
     noise: Vec<f32>,
 }
 
-/// Those of one thread.
-#[derive(Debug, Default)]
-struct ThreadScratch {
-    numbers: Vec<f32>,
-    /// Of each instruction set that was asked for so far.
-    products: Vec<Products>,
+/// Intermediate results of [`Heads::attend`].
+#[derive(Debug)]
+pub(crate) struct AttentionScratch<'a> {
+    threads: Vec<ThreadScratch<'a>>,
+    noise: &'a [f32],
 }
 
-impl AttentionScratch {
-    /// Scratch for attention of any of these `sizes` on up to `threads` threads.
-    pub(crate) fn new(sizes: impl IntoIterator<Item = Heads>, threads: usize) -> Self {
+/// Those of one thread.
+#[derive(Debug)]
+struct ThreadScratch<'a> {
+    numbers: &'a mut [f32],
+    products: Products<'a>,
+}
+
+impl AttentionSizes {
+    /// Of attention of any of these `sizes` in any of these `arithmetics`, on up to `threads` threads.
+    pub(crate) fn new(
+        sizes: impl IntoIterator<Item = Heads>,
+        arithmetics: impl IntoIterator<Item = Arithmetic> + Clone,
+        threads: usize,
+    ) -> Self {
         let (mut numbers, mut tokens) = (0, 0);
+        let mut products = ProductSizes::default();
         for heads in sizes {
             numbers = numbers.max(task_numbers(heads));
             tokens = tokens.max(heads.tokens);
+            for arithmetic in arithmetics.clone() {
+                if let Arithmetic::Int8(matmul) = arithmetic {
+                    products = products.max(ProductSizes::of(heads, matmul));
+                }
+            }
         }
-        let scratch = |_| ThreadScratch {
-            numbers: vec![0.0; numbers],
-            products: Vec::new(),
-        };
         Self {
-            threads: (0..threads.max(1)).map(scratch).collect(),
+            threads: threads.max(1),
+            numbers,
+            products,
             noise: integer::noise(tokens),
         }
     }
-}
 
-impl ThreadScratch {
-    /// Numbers, and the products on `isa`.
-    fn on(&mut self, isa: Isa) -> Result<(&mut [f32], &mut Products), noisyquant::Error> {
-        let found = self
-            .products
-            .iter()
-            .position(|products| products.isa() == isa);
-        let at = match found {
-            Some(at) => at,
-            None => {
-                self.products.push(Products::new(isa)?);
-                self.products.len() - 1
-            }
+    /// Bytes of all threads.
+    pub(crate) fn bytes(&self) -> usize {
+        self.threads * (Lines::of_numbers(self.numbers) + self.products.bytes())
+    }
+
+    /// Cut out of `memory`.
+    pub(crate) fn cut<'a>(&'a self, memory: &mut Lines<'a>) -> AttentionScratch<'a> {
+        let scratch = |_| ThreadScratch {
+            numbers: memory.numbers(self.numbers),
+            products: self.products.cut(memory),
         };
-        Ok((&mut self.numbers, &mut self.products[at]))
+        AttentionScratch {
+            threads: (0..self.threads).map(scratch).collect(),
+            noise: &self.noise,
+        }
     }
 }
 
@@ -99,10 +116,10 @@ impl Heads {
         qkv: &[f32],
         bias: Option<Bias<'_>>,
         mixed: &mut [f32],
-        scratch: &mut AttentionScratch,
+        scratch: &mut AttentionScratch<'_>,
     ) -> Result<(), noisyquant::Error> {
-        let integers = arithmetic != Arithmetic::Float;
-        assert!(!integers || bias.is_none(), "a bias for integer products");
+        let float = matches!(arithmetic, Arithmetic::Float);
+        assert!(float || bias.is_none(), "a bias for integer products");
         let sequences = mixed.len() / (self.tokens * self.width);
         let work = 2 * sequences * self.tokens * self.tokens * self.width;
         let threads = scratch
@@ -121,7 +138,7 @@ impl Heads {
             arithmetic,
             qkv,
             bias,
-            noise: &scratch.noise,
+            noise: scratch.noise,
         };
         call.divide(part, &mut scratch.threads[..threads])
     }
@@ -149,7 +166,7 @@ impl Call<'_> {
     fn divide(
         self,
         part: Part<'_>,
-        scratch: &mut [ThreadScratch],
+        scratch: &mut [ThreadScratch<'_>],
     ) -> Result<(), noisyquant::Error> {
         let (heads, threads) = (self.heads, scratch.len());
         let (units, count) = (part.units.len(), part.heads.len());
@@ -173,7 +190,7 @@ impl Call<'_> {
     }
 
     /// A part on this thread.
-    fn run(self, part: Part<'_>, scratch: &mut ThreadScratch) -> Result<(), noisyquant::Error> {
+    fn run(self, part: Part<'_>, scratch: &mut ThreadScratch<'_>) -> Result<(), noisyquant::Error> {
         let Self {
             heads,
             qkv,
@@ -188,19 +205,19 @@ impl Call<'_> {
                     qkv,
                     bias,
                     part,
-                    scratch: &mut scratch.numbers,
+                    scratch: scratch.numbers,
                 });
                 Ok(())
             }
-            Arithmetic::Int8(isa) => {
-                let (scratch, products) = scratch.on(isa)?;
+            Arithmetic::Int8(matmul) => {
                 let task = integer::Task {
                     heads,
+                    matmul,
                     qkv,
                     part,
                     noise,
-                    scratch,
-                    products,
+                    scratch: scratch.numbers,
+                    products: &mut scratch.products,
                 };
                 task.run()
             }

@@ -13,10 +13,11 @@
 
 use std::{f32::consts::LOG2_E, ops::Range};
 
-use noisyquant::{DynamicMatmul, DynamicRange, Error, Isa, MatMut, MatRef};
+use noisyquant::{DynamicMatmul, DynamicRange, Error, MatMut, MatRef, Scratch};
 use pulp::{Simd, WithSimd};
 
 use super::{
+    super::lines::Lines,
     exponential::{ROUND, polynomial, split_exponent},
     heads::{Heads, Part, UNIT},
 };
@@ -30,23 +31,56 @@ const LANES: usize = 16;
 /// The largest level.
 const MOST: f32 = 255.0;
 
-/// The products with the keys and with the values of the head at hand.
-#[derive(Debug)]
-pub(super) struct Products {
-    keys: DynamicMatmul,
-    values: DynamicMatmul,
+/// Bytes of [`Products`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ProductSizes {
+    keys: usize,
+    values: usize,
+    scratch: usize,
 }
 
-impl Products {
-    pub(super) fn new(isa: Isa) -> Result<Self, Error> {
-        let keys = DynamicMatmul::new(Some(isa))?;
-        let values = keys.clone();
-        Ok(Self { keys, values })
+impl ProductSizes {
+    pub(super) fn of(heads: Heads, matmul: DynamicMatmul) -> Self {
+        let (tokens, features) = (heads.tokens, heads.features());
+        Self {
+            keys: matmul.operand_bytes(tokens, features),
+            values: matmul.operand_bytes(features, tokens),
+            scratch: (matmul.scratch_bytes(BLOCK, tokens, features))
+                .max(matmul.scratch_bytes(BLOCK, features, tokens)),
+        }
     }
 
-    pub(super) fn isa(&self) -> Isa {
-        self.keys.isa()
+    /// Enough for both.
+    pub(super) fn max(self, other: Self) -> Self {
+        Self {
+            keys: self.keys.max(other.keys),
+            values: self.values.max(other.values),
+            scratch: self.scratch.max(other.scratch),
+        }
     }
+
+    pub(super) fn bytes(self) -> usize {
+        [self.keys, self.values, self.scratch]
+            .map(Lines::bytes)
+            .iter()
+            .sum()
+    }
+
+    pub(super) fn cut<'a>(self, memory: &mut Lines<'a>) -> Products<'a> {
+        Products {
+            keys: memory.scratch(self.keys),
+            values: memory.scratch(self.values),
+            scratch: memory.scratch(self.scratch),
+        }
+    }
+}
+
+/// Memory of the packed keys and values of the head at hand, and of their products.
+#[derive(Debug)]
+pub(super) struct Products<'a> {
+    keys: Scratch<'a>,
+    values: Scratch<'a>,
+    scratch: Scratch<'a>,
 }
 
 /// The noise of each key, in levels. Multiples of the golden ratio, modulo 1, spread evenly over
@@ -58,18 +92,19 @@ pub(super) fn noise(keys: usize) -> Vec<f32> {
 }
 
 /// What one thread does.
-pub(super) struct Task<'a> {
+pub(super) struct Task<'a, 'm> {
     pub(super) heads: Heads,
+    pub(super) matmul: DynamicMatmul,
     /// All sequences.
     pub(super) qkv: &'a [f32],
     pub(super) part: Part<'a>,
     /// Of as many keys or more.
     pub(super) noise: &'a [f32],
     pub(super) scratch: &'a mut [f32],
-    pub(super) products: &'a mut Products,
+    pub(super) products: &'a mut Products<'m>,
 }
 
-impl Task<'_> {
+impl Task<'_, '_> {
     /// Numbers of scratch: the scores of a block, and what it mixes.
     pub(super) fn numbers(heads: Heads) -> usize {
         BLOCK * (heads.tokens.next_multiple_of(LANES) + heads.features())
@@ -94,15 +129,19 @@ impl Task<'_> {
     fn head(&mut self, sequence: usize, head: usize, queries: Range<usize>) -> Result<(), Error> {
         let Heads { tokens, width, .. } = self.heads;
         let features = self.heads.features();
-        let Products { keys, values } = &mut *self.products;
+        let Products {
+            keys,
+            values,
+            scratch: product,
+        } = &mut *self.products;
         let begin = sequence * tokens * 3 * width + head * features;
         let part = |at: usize| {
             let numbers = &self.qkv[begin + at * width..];
             MatRef::new(numbers, tokens, features, 3 * width).expect("a row for each token")
         };
         let q = part(0);
-        keys.pack_rows(part(1))?;
-        values.pack_columns(part(2))?;
+        let keys = self.matmul.pack_rows(part(1), keys, product)?;
+        let values = self.matmul.pack_columns(part(2), values, product)?;
         // That of all queries, whichever this thread has.
         let range = DynamicRange::of(q);
         // Softmax to the base 2 is a step shorter.
@@ -116,7 +155,13 @@ impl Task<'_> {
             let count = BLOCK.min(queries.end - query);
             let scores = &mut scores[..count * stride];
             let y = MatMut::new(scores, count, tokens, stride).expect(fits);
-            keys.multiply(q.rows_range(query, query + count), range, factor, y)?;
+            keys.multiply(
+                q.rows_range(query, query + count),
+                range,
+                factor,
+                y,
+                product,
+            )?;
 
             for row in scores.chunks_exact_mut(stride) {
                 row[tokens..].fill(f32::NEG_INFINITY);
@@ -131,7 +176,7 @@ impl Task<'_> {
             let levels = MatRef::new(scores, count, tokens, stride).expect(fits);
             let mixed = &mut mixed[..count * features];
             let y = MatMut::new(mixed, count, features, features).expect(fits);
-            values.multiply(levels, DynamicRange::Positive(MOST), 1.0, y)?;
+            values.multiply(levels, DynamicRange::Positive(MOST), 1.0, y, product)?;
 
             let rows = &mut self.part.mixed[sequence * tokens + query - first_row..];
             for ((to, from), sum) in rows.iter_mut().zip(mixed.chunks(features)).zip(sums) {

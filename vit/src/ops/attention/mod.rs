@@ -8,5 +8,5 @@ mod integer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use attend::{Arithmetic, AttentionScratch};
+pub(crate) use attend::{Arithmetic, AttentionScratch, AttentionSizes};
 pub(crate) use heads::{Bias, Heads, MAX_KEYS};

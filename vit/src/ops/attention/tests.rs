@@ -1,7 +1,9 @@
+use aligned_vec::{AVec, ConstAlign};
 use noisyquant::{DynamicMatmul, Isa};
 
 use super::{
-    attend::{Arithmetic, AttentionScratch},
+    super::lines::Lines,
+    attend::{Arithmetic, AttentionScratch, AttentionSizes},
     exponential::exp2,
     heads::{Bias, Heads},
 };
@@ -18,22 +20,44 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-fn attend(
-    heads: Heads,
-    qkv: &[f32],
-    bias: Option<Bias<'_>>,
-    scratch: &mut AttentionScratch,
-) -> Vec<f32> {
+/// Memory of attention in any arithmetic. What it holds at first must not matter.
+struct Memory {
+    sizes: AttentionSizes,
+    bytes: AVec<u8, ConstAlign<64>>,
+}
+
+impl Memory {
+    fn new(heads: Heads, threads: usize) -> Self {
+        let arithmetics = Isa::available().map(int8);
+        let arithmetics: Vec<Arithmetic> = arithmetics.collect();
+        let sizes = AttentionSizes::new([heads], arithmetics, threads);
+        let mut bytes = AVec::new(64);
+        bytes.resize(sizes.bytes(), 0xff);
+        Self { sizes, bytes }
+    }
+
+    fn cut(&mut self) -> AttentionScratch<'_> {
+        self.sizes.cut(&mut Lines(&mut self.bytes))
+    }
+}
+
+fn int8(isa: Isa) -> Arithmetic {
+    Arithmetic::Int8(DynamicMatmul::new(Some(isa)).expect("kernels"))
+}
+
+fn attend(heads: Heads, qkv: &[f32], bias: Option<Bias<'_>>, scratch: &mut Memory) -> Vec<f32> {
     let mut mixed = vec![f32::NAN; qkv.len() / 3];
+    let scratch = &mut scratch.cut();
     let done = heads.attend(Arithmetic::Float, qkv, bias, &mut mixed, scratch);
     done.expect("sizes that fit");
     mixed
 }
 
 /// The same in integers.
-fn attend_int8(isa: Isa, heads: Heads, qkv: &[f32], scratch: &mut AttentionScratch) -> Vec<f32> {
+fn attend_int8(isa: Isa, heads: Heads, qkv: &[f32], scratch: &mut Memory) -> Vec<f32> {
     let mut mixed = vec![f32::NAN; qkv.len() / 3];
-    let done = heads.attend(Arithmetic::Int8(isa), qkv, None, &mut mixed, scratch);
+    let scratch = &mut scratch.cut();
+    let done = heads.attend(int8(isa), qkv, None, &mut mixed, scratch);
     done.expect("sizes that fit");
     mixed
 }
@@ -116,7 +140,7 @@ fn odd_sizes_against_f64() {
                 .collect();
             let per_head = numbers(heads * tokens * tokens, 2);
             let mask = numbers(3 * tokens * tokens, 3);
-            let mut scratch = AttentionScratch::new([sizes], 1);
+            let mut scratch = Memory::new(sizes, 1);
             let without = None;
             let with = Some(Bias {
                 per_head: &per_head,
@@ -149,7 +173,7 @@ fn integers_are_close_to_f64_and_the_same_on_every_isa() {
                 .iter()
                 .map(|x| 2.0 * x)
                 .collect();
-            let mut scratch = AttentionScratch::new([sizes], 1);
+            let mut scratch = Memory::new(sizes, 1);
             let scalar = attend_int8(Isa::Scalar, sizes, &qkv, &mut scratch);
             // Of values up to 2, a code of which is 0.016.
             let what = format!("{sizes:?}, {sequences} sequences");
@@ -177,7 +201,7 @@ fn many_small_exponentials_are_not_lost() {
         row[features] = if token == 7 { 6.5 } else { 0.0 }; // k
         row[2 * features..].fill(if token == 7 { 0.0 } else { 1.0 }); // v
     }
-    let mut scratch = AttentionScratch::new([sizes], 1);
+    let mut scratch = Memory::new(sizes, 1);
     let share = 500.0 / (500.0 + 6.5f64.exp());
     let exact = vec![share; tokens * features];
     let got = attend_int8(usual_isa(), sizes, &qkv, &mut scratch);
@@ -191,7 +215,7 @@ fn integers_at_extremes_stay_finite() {
         width: 64,
         heads: 1,
     };
-    let mut scratch = AttentionScratch::new([sizes], 1);
+    let mut scratch = Memory::new(sizes, 1);
     for special in [0.0, 1e4, -1e-30, 1e15, f32::NAN] {
         for part in 0..3 {
             let mut qkv = numbers(70 * 3 * 64, 11);
@@ -217,7 +241,7 @@ fn extreme_scores() {
         .enumerate()
         .map(|(at, x)| if at % 96 < 64 { 100.0 * x } else { *x })
         .collect();
-    let mut scratch = AttentionScratch::new([sizes], 1);
+    let mut scratch = Memory::new(sizes, 1);
     let got = attend(sizes, &qkv, None, &mut scratch);
     assert_close(&got, &exact(sizes, &qkv, None), 2e-3, "large scores");
 
@@ -254,7 +278,7 @@ fn an_infinite_mask_hides_keys_to_the_bit() {
         mask: Some(&mask),
     });
     let mut qkv = numbers(37 * 3 * 48, 6);
-    let mut scratch = AttentionScratch::new([sizes], 1);
+    let mut scratch = Memory::new(sizes, 1);
     let before = attend(sizes, &qkv, bias, &mut scratch);
     assert_close(&before, &exact(sizes, &qkv, bias), 4e-6, "causal mask");
     // Token 20 and later must not reach those before.
@@ -273,7 +297,7 @@ fn not_a_number_stays_in_its_row_and_key() {
         width: 16,
         heads: 1,
     };
-    let mut scratch = AttentionScratch::new([sizes], 1);
+    let mut scratch = Memory::new(sizes, 1);
     let mut query = numbers(10 * 48, 7);
     query[3 * 48] = f32::NAN;
     for (row, mixed) in attend(sizes, &query, None, &mut scratch)
@@ -318,7 +342,7 @@ fn any_number_of_threads_gives_the_same_bits() {
         });
         let on = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            let mut scratch = AttentionScratch::new([sizes], threads);
+            let mut scratch = Memory::new(sizes, threads);
             pool.expect("a pool")
                 .install(|| attend(sizes, &qkv, bias, &mut scratch))
         };
@@ -329,7 +353,7 @@ fn any_number_of_threads_gives_the_same_bits() {
         }
         let int8 = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            let mut scratch = AttentionScratch::new([sizes], threads);
+            let mut scratch = Memory::new(sizes, threads);
             pool.expect("a pool")
                 .install(|| attend_int8(usual_isa(), sizes, &qkv, &mut scratch))
         };

@@ -1,0 +1,238 @@
+//! The layer: `y = x · Wᵀ + b` on integer kernels.
+
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::view::{Element, MatMut, MatRef};
+
+use super::assemble;
+use super::numbers::{Numbers, Params};
+use crate::check;
+use crate::error::Error;
+use crate::run::executor::Executor;
+use crate::run::memory::Scratch;
+use crate::run::panels::PackedWeights;
+use crate::run::pass::Pass;
+use crate::run::plan::Plan;
+use crate::run::select::Kernels;
+use crate::run::tasks;
+
+/// A quantized linear layer, built once and shared between threads; a clone shares the weights.
+///
+/// Computes `Qw(W) · Qa(X + N) + (B − Qw(W) · N)` for inputs `X [rows, in]` (docs/math.md, eq. 3–9).
+/// The same layer gives the same bits on every CPU, on any number of threads.
+#[derive(Clone, Debug)]
+pub struct QuantLinear {
+    /// The weight codes are in the pass alone, packed.
+    params: Arc<Params>,
+    pass: Arc<Pass>,
+}
+
+impl QuantLinear {
+    /// A layer of numbers that were found elsewhere, on `isa`, or else on the set that `NOISYQUANT_ISA`
+    /// names, or else on the best of this CPU that has a kernel which is exact for them. Runs on the calling
+    /// thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] for lengths that do not fit, dimensions of zero or over their limit, bits outside `2..=8`,
+    /// weight codes outside the range of their bits, scales that are not positive, values that are not
+    /// finite, noise or a zero point so large that the correction could overflow; or for a named instruction
+    /// set that is not there, or has no kernel that is exact for these codes. That is plain NEON with a
+    /// weight of −128.
+    pub fn from_numbers(numbers: Numbers, isa: Option<Isa>) -> Result<QuantLinear, Error> {
+        numbers.check()?;
+        let kernels = numbers.kernels(isa)?;
+        let weights = Arc::new(numbers.pack(kernels.micro.tile.panel()));
+        QuantLinear::assemble(&numbers, kernels, weights, Executor::serial())
+    }
+
+    /// The layer of checked `numbers`, whose codes are packed in `weights` for `kernels`.
+    pub(crate) fn assemble(
+        numbers: &Numbers,
+        kernels: Kernels,
+        weights: Arc<PackedWeights>,
+        executor: Executor<'_>,
+    ) -> Result<QuantLinear, Error> {
+        let pass = assemble::pass(numbers, kernels, weights, executor)?;
+        Ok(QuantLinear {
+            params: Arc::new(numbers.params.clone()),
+            pass: Arc::new(pass),
+        })
+    }
+
+    /// The numbers that the layer is made of. A layer made of them gives the same bits.
+    pub fn numbers(&self) -> Numbers {
+        Numbers {
+            codes: self.weight_codes().into(),
+            params: (*self.params).clone(),
+        }
+    }
+
+    /// Runs the layer on `x`, row-major `[rows, in_features]`, and returns `[rows, out_features]` of
+    /// the same element type. Allocates output and scratch, and runs on the
+    /// [default executor](Executor::default).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rows`] if `x` is not whole rows.
+    pub fn forward<T: Element>(&self, x: &[T]) -> Result<Vec<T>, Error> {
+        check::rows("input", self.pass.k, x.len())?;
+        let rows = x.len() / self.pass.k;
+        let mut y = vec![T::default(); rows * self.pass.n];
+        let executor = Executor::default();
+        let mut scratch = Scratch::with_bytes(self.scratch_bytes(rows, executor.threads()));
+        self.forward_into(x, &mut y, &mut scratch, executor)?;
+        Ok(y)
+    }
+
+    /// Runs the layer on `x`, row-major `[rows, in_features]`, and writes `y`, `[rows, out_features]`.
+    /// Element types may differ: outputs are rounded to `U`. Allocates nothing.
+    ///
+    /// An input of NaN is quantized to code 0, as one of −∞ is, so that an output is never NaN. Inputs beyond
+    /// the range of the codes saturate.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if `x` is not whole rows, `y` has another length than that asks for, or `scratch` is
+    /// too small: [`scratch_bytes`](Self::scratch_bytes) tells its size.
+    pub fn forward_into<T: Element, U: Element>(
+        &self,
+        x: &[T],
+        y: &mut [U],
+        scratch: &mut Scratch<'_>,
+        executor: Executor<'_>,
+    ) -> Result<(), Error> {
+        let (k, n) = (self.pass.k, self.pass.n);
+        check::rows("input", k, x.len())?;
+        let rows = x.len() / k;
+        check::length("output", rows.saturating_mul(n), y.len())?;
+        let (x, y) = (MatRef::new(x, rows, k, k)?, MatMut::new(y, rows, n, n)?);
+        self.forward_view(x, y, scratch, executor)
+    }
+
+    /// Runs the layer on strided views: `x` is `rows × in_features`, `y` `rows × out_features`.
+    /// Otherwise as [`forward_into`](Self::forward_into).
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if a shape does not fit or `scratch` is too small.
+    pub fn forward_view(
+        &self,
+        x: MatRef<'_>,
+        y: MatMut<'_>,
+        scratch: &mut Scratch<'_>,
+        executor: Executor<'_>,
+    ) -> Result<(), Error> {
+        let rows = x.rows();
+        check::shape("input", (rows, self.pass.k), (rows, x.cols()))?;
+        check::shape("output", (rows, self.pass.n), (y.rows(), y.cols()))?;
+        if rows == 0 {
+            return Ok(());
+        }
+        tasks::run(&self.pass, x, y, scratch, executor)
+    }
+
+    /// Scratch for calls of up to `max_rows` rows on the [default executor](Executor::default).
+    pub fn scratch(&self, max_rows: usize) -> Scratch<'static> {
+        let threads = Executor::default().threads();
+        Scratch::with_bytes(self.scratch_bytes(max_rows, threads))
+    }
+
+    /// Bytes of scratch for calls of up to `max_rows` rows on an executor of so many threads. A call on more
+    /// threads than its scratch is made for uses fewer.
+    pub fn scratch_bytes(&self, max_rows: usize, threads: usize) -> usize {
+        // A call of fewer rows never has higher blocks than this.
+        let highest = self.pass.plan(usize::MAX, 1).block_rows;
+        let rows = max_rows.min(highest).max(1);
+        // Nor more tasks than are worth it for the most rows.
+        let tasks = self.pass.plan(max_rows, threads).tasks;
+        let task = self.pass.plan(rows, 1).task_bytes();
+        task.saturating_mul(tasks)
+    }
+
+    /// Which kernel and blocking a call of `rows` rows will run on the [default
+    /// executor](Executor::default), and why.
+    pub fn explain(&self, rows: usize) -> Plan {
+        self.explain_on(rows, Executor::default())
+    }
+
+    /// As [`explain`](Self::explain), on `executor`.
+    pub fn explain_on(&self, rows: usize, executor: Executor<'_>) -> Plan {
+        self.pass.plan(rows, executor.threads())
+    }
+
+    /// Inputs of a row.
+    pub fn in_features(&self) -> usize {
+        self.pass.k
+    }
+
+    /// Outputs of a row.
+    pub fn out_features(&self) -> usize {
+        self.pass.n
+    }
+
+    /// Bits of a weight.
+    pub fn weight_bits(&self) -> u32 {
+        self.params.weight_bits
+    }
+
+    /// Bits of an activation code.
+    pub fn activation_bits(&self) -> u32 {
+        self.params.affine.bits
+    }
+
+    /// Step of the activation quantizer, `s_x`; the fine step `Δ₁` of a twin quantizer.
+    pub fn activation_scale(&self) -> f32 {
+        self.params.affine.scale
+    }
+
+    /// Code of the value 0 without noise, `z`.
+    pub fn zero_point(&self) -> f32 {
+        self.params.affine.zero_point
+    }
+
+    /// Scale of the weights of each output channel, `s_w`.
+    pub fn weight_scales(&self) -> &[f32] {
+        &self.params.weight_scales
+    }
+
+    /// `log2(Δ₂ / Δ₁)` of a twin quantizer.
+    pub fn twin_shift(&self) -> Option<u32> {
+        self.params.affine.twin_shift
+    }
+
+    /// The bias per input channel, shift and noise together, in units of the input times its
+    /// [channel scale](Self::channel_scale); all zero without either.
+    pub fn noise(&self) -> &[f32] {
+        &self.params.noise
+    }
+
+    /// The scale of each input channel, `r`; all one if none was chosen.
+    pub fn channel_scale(&self) -> &[f32] {
+        &self.params.channel_scale
+    }
+
+    /// The bias of each output channel, as given or corrected (eq. 27).
+    pub fn bias(&self) -> &[f32] {
+        &self.params.bias
+    }
+
+    /// The weight codes, row-major `[out_features, in_features]`: a weight is about
+    /// `code · weight_scales()[n] · channel_scale()[k]`.
+    pub fn weight_codes(&self) -> Vec<i8> {
+        self.pass.weights.unpack(self.pass.n, self.pass.k)
+    }
+
+    /// The instruction set that the layer was packed for.
+    pub fn isa(&self) -> Isa {
+        self.pass.kernels.micro.isa
+    }
+
+    /// Name of the micro-kernel that the layer was packed for.
+    pub fn kernel(&self) -> &'static str {
+        self.pass.kernels.micro.name
+    }
+}

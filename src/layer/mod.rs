@@ -1,0 +1,8 @@
+//! What a layer is: its numbers, and the layer that is made of them.
+
+pub(crate) mod affine;
+pub(crate) mod assemble;
+#[cfg(feature = "io")]
+pub mod io;
+pub(crate) mod linear;
+pub(crate) mod numbers;

@@ -1,0 +1,430 @@
+//! Products of two activations, such as attention's: both operands are quantized at run time.
+
+use half::{bf16, f16};
+use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::ready::{Channels, CodeForm, Codes, Panels};
+use noisyquant_kernels::spec;
+use noisyquant_kernels::view::{Elem, Element, MatMut, MatRef};
+
+use super::block::{Parts, as_read, steps};
+use super::memory::{Lines, Scratch};
+use super::plan::Plan;
+use super::select::{self, Kernels};
+use crate::check;
+use crate::error::Error;
+
+/// Largest magnitude of a symmetric code. As the zero point it makes `0..=254` of `−127..=127`, so that
+/// −128, which is no weight code, does not occur, not even for NaN.
+const LEVELS: u8 = spec::max_weight(8) as u8;
+
+/// The range of a left operand, and with it step and zero point of its 8-bit codes (eq. 31).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DynamicRange {
+    /// `−a..=a` in 255 levels.
+    Symmetric(f32),
+    /// `0..=a` in 256 levels. What is negative becomes 0.
+    Positive(f32),
+}
+
+impl DynamicRange {
+    /// The symmetric range of all numbers in `x`, NaN left out.
+    pub fn of(x: MatRef<'_>) -> DynamicRange {
+        DynamicRange::Symmetric(largest(x))
+    }
+
+    /// Step, zero point and largest code.
+    fn affine(self) -> (f32, u8, u8) {
+        match self {
+            DynamicRange::Symmetric(a) => (spec::dynamic_step(a, LEVELS), LEVELS, 2 * LEVELS),
+            DynamicRange::Positive(a) => (spec::dynamic_step(a, u8::MAX), 0, u8::MAX),
+        }
+    }
+}
+
+/// Products of two matrices that are both quantized to 8 bits at run time, on one instruction set. A right
+/// operand is packed into memory of the caller and then multiplied with any number of left ones, each on the
+/// thread that asks for it; threads may share a packed operand.
+///
+/// Steps follow the largest magnitudes, so that nothing needs calibration (docs/math.md, eq. 30–33). The
+/// same operands give the same bits on every CPU.
+///
+/// ```
+/// use noisyquant::{DynamicMatmul, DynamicRange, MatMut, MatRef, Scratch};
+///
+/// let (queries, keys) = ([1.0f32, -0.5, 0.25, 2.0], [0.5f32, 1.0, -1.0, 1.0, 2.0, 0.0]);
+/// let queries = MatRef::new(&queries, 2, 2, 2)?;
+/// let keys = MatRef::new(&keys, 3, 2, 2)?;
+///
+/// let matmul = DynamicMatmul::new(None)?;
+/// let mut memory = Scratch::with_bytes(matmul.operand_bytes(3, 2));
+/// let mut scratch = Scratch::with_bytes(matmul.scratch_bytes(2, 3, 2));
+/// let operand = matmul.pack_rows(keys, &mut memory, &mut scratch)?;
+///
+/// let mut scores = [0f32; 6];
+/// let y = MatMut::new(&mut scores, 2, 3, 3)?;
+/// operand.multiply(queries, DynamicRange::of(queries), 1.0, y, &mut scratch)?;
+/// for (score, exact) in scores.iter().zip([0.0, -1.5, 2.0, 2.125, 1.75, 0.5]) {
+///     assert!((score - exact).abs() < 0.03);
+/// }
+/// # Ok::<(), noisyquant::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct DynamicMatmul {
+    kernels: Kernels,
+}
+
+/// A packed right operand; see [`DynamicMatmul`].
+#[derive(Clone, Copy, Debug)]
+pub struct DynamicOperand<'a> {
+    matmul: DynamicMatmul,
+    outputs: usize,
+    inputs: usize,
+    panels: &'a [i8],
+    /// Of each output channel: the step of its weights, and the sum of their codes.
+    steps: &'a [f32],
+    sums: &'a [i32],
+}
+
+/// Room for a right operand.
+struct Room<'a> {
+    panels: &'a mut [i8],
+    steps: &'a mut [f32],
+    sums: &'a mut [i32],
+}
+
+impl DynamicMatmul {
+    /// Products on `isa`, or else on the set that `NOISYQUANT_ISA` names, or else on the best of this CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IsaUnavailable`] or [`Error::IsaUnknown`].
+    pub fn new(isa: Option<Isa>) -> Result<DynamicMatmul, Error> {
+        let isa = select::choose_isa(isa)?;
+        let kernels = Kernels::select(isa, u8::MAX, LEVELS)?;
+        Ok(DynamicMatmul { kernels })
+    }
+
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.kernels.micro.isa
+    }
+
+    /// Bytes of memory for a right operand of `outputs` output channels and `inputs` inputs.
+    pub fn operand_bytes(&self, outputs: usize, inputs: usize) -> usize {
+        let layout = self.kernels.micro.tile.panel();
+        let panels = layout.packed_len(outputs, inputs).unwrap_or(usize::MAX);
+        let whole = layout.panels(outputs).saturating_mul(layout.nr);
+        [
+            Lines::bytes::<i8>(panels),
+            Lines::bytes::<f32>(whole),
+            Lines::bytes::<i32>(whole),
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
+    }
+
+    /// Bytes of scratch for packing such an operand and for products of up to `rows` rows with it.
+    pub fn scratch_bytes(&self, rows: usize, outputs: usize, inputs: usize) -> usize {
+        let packing = self.packing_bytes(outputs, inputs);
+        packing
+            .max(self.packing_bytes(inputs, outputs))
+            .max(self.product_bytes(rows, outputs, inputs))
+    }
+
+    /// Takes `w`, `[outputs, inputs]`, as the right operand of products `x · wᵀ`. All of it has one step.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Dimension`] if there are no outputs, or not between 1 and 65 536 inputs;
+    /// [`Error::ScratchTooSmall`] if `memory` has fewer than
+    /// [`operand_bytes`](Self::operand_bytes), or `scratch` than [`scratch_bytes`](Self::scratch_bytes).
+    pub fn pack_rows<'m>(
+        &self,
+        w: MatRef<'_>,
+        memory: &'m mut Scratch<'_>,
+        scratch: &mut Scratch<'_>,
+    ) -> Result<DynamicOperand<'m>, Error> {
+        let (n, k) = (w.rows(), w.cols());
+        let room = self.room(n, k, memory)?;
+        let step = spec::dynamic_step(largest(w), LEVELS);
+        room.steps[..n].fill(step);
+        let (codes, stride) = self.quantize_right(w, |_| step, scratch)?;
+        let layout = self.kernels.micro.tile.panel();
+        layout.pack(codes, stride, n, k, room.panels);
+        self.finish(room, n, k, scratch)
+    }
+
+    /// Takes `w`, `[inputs, outputs]`, as the right operand of products `x · w`. Each column has its
+    /// step.
+    ///
+    /// # Errors
+    ///
+    /// As [`pack_rows`](Self::pack_rows).
+    pub fn pack_columns<'m>(
+        &self,
+        w: MatRef<'_>,
+        memory: &'m mut Scratch<'_>,
+        scratch: &mut Scratch<'_>,
+    ) -> Result<DynamicOperand<'m>, Error> {
+        let (n, k) = (w.cols(), w.rows());
+        let room = self.room(n, k, memory)?;
+        largest_of_columns(w, &mut room.steps[..n]);
+        for step in &mut room.steps[..n] {
+            *step = spec::dynamic_step(*step, LEVELS);
+        }
+        let (codes, stride) = self.quantize_right(w, |column| room.steps[column], scratch)?;
+        let layout = self.kernels.micro.tile.panel();
+        layout.pack_transposed(codes, stride, n, k, room.panels);
+        self.finish(room, n, k, scratch)
+    }
+
+    /// Cuts `memory` for a right operand of `n` output channels and `k` inputs.
+    fn room<'m>(&self, n: usize, k: usize, memory: &'m mut Scratch<'_>) -> Result<Room<'m>, Error> {
+        let layout = self.kernels.micro.tile.panel();
+        check::dimension("right operand's inputs", k, spec::MAX_K)?;
+        let most = usize::MAX / spec::MAX_K / layout.nr;
+        check::dimension("right operand's outputs", n, most)?;
+        let whole = layout.panels(n) * layout.nr;
+        let mut lines = Lines(memory.first(self.operand_bytes(n, k), n)?);
+        Ok(Room {
+            panels: lines.take(layout.panels(n) * layout.panel_bytes(k)),
+            steps: lines.take(whole),
+            sums: lines.take(whole),
+        })
+    }
+
+    /// Sums the codes of each output channel of packed panels: as a product with ones, which costs what a
+    /// row does.
+    fn finish<'m>(
+        &self,
+        room: Room<'m>,
+        n: usize,
+        k: usize,
+        scratch: &mut Scratch<'_>,
+    ) -> Result<DynamicOperand<'m>, Error> {
+        let (micro, nr) = (self.kernels.micro, self.kernels.micro.tile.nr);
+        let padded = padded_k(k);
+        let mut lines = Lines(scratch.first(self.packing_bytes(n, k), n)?);
+        let (ones, wide) = (lines.take::<u8>(padded), lines.take::<u8>(2 * padded));
+        let accumulators = lines.take::<i32>(nr);
+        ones.fill(1);
+        let (bytes, stride) = as_read(micro, ones, padded, wide);
+        let codes = Codes {
+            bytes,
+            stride,
+            rows: 1,
+            k: padded,
+            max: u8::MAX, // as stored; before the kernel's offset was taken off, they were larger
+        };
+        let panels = room.panels.chunks_exact(padded * nr);
+        for (bytes, sums) in panels.zip(room.sums.chunks_exact_mut(nr)) {
+            micro.run(codes, Panels { bytes, max: LEVELS }, accumulators);
+            sums.copy_from_slice(accumulators);
+        }
+        Ok(DynamicOperand {
+            matmul: *self,
+            outputs: n,
+            inputs: k,
+            panels: room.panels,
+            steps: room.steps,
+            sums: room.sums,
+        })
+    }
+
+    /// The weight codes of all rows of `w`, whose columns have these steps, and their stride.
+    fn quantize_right<'s>(
+        &self,
+        w: MatRef<'_>,
+        step: impl Fn(usize) -> f32,
+        scratch: &'s mut Scratch<'_>,
+    ) -> Result<(&'s [i8], usize), Error> {
+        let (rows, columns) = (w.rows(), w.cols());
+        let stride = codes_stride(columns);
+        let mut lines = Lines(scratch.first(self.packing_bytes(rows, columns), rows)?);
+        let (inv, t) = inputs(&mut lines, columns, step, LEVELS);
+        let codes = lines.take(rows * stride);
+        let form = CodeForm {
+            max: 2 * LEVELS,
+            offset: LEVELS,
+        };
+        let prologue = self.kernels.prologue(w.elem());
+        prologue.quantize(w, inv, t, form, codes, stride);
+        Ok((bytemuck::cast_slice(codes), stride))
+    }
+
+    /// Scratch of [`quantize_right`](Self::quantize_right) for a matrix of so many rows and columns, or of
+    /// [`finish`](Self::finish) for so many outputs and inputs.
+    fn packing_bytes(&self, rows: usize, columns: usize) -> usize {
+        let padded = padded_k(columns.min(usize::MAX / 2));
+        let codes = rows.saturating_mul(codes_stride(columns));
+        let quantize = (2 * Lines::bytes::<f32>(padded)).saturating_add(Lines::bytes::<u8>(codes));
+        let sums = Lines::bytes::<i32>(self.kernels.micro.tile.nr);
+        quantize.max((3 * padded).saturating_add(sums))
+    }
+
+    /// Scratch of a product of up to `rows` rows.
+    fn product_bytes(&self, rows: usize, n: usize, k: usize) -> usize {
+        let plan = |rows: usize| Plan::new(self.kernels.micro, (rows, k, n), 1, 1);
+        // A call of fewer rows never has higher blocks than this.
+        let highest = plan(usize::MAX).block_rows;
+        let layout = self.kernels.micro.tile.panel();
+        let whole = layout.panels(n).saturating_mul(layout.nr);
+        let constants = [
+            2 * Lines::bytes::<f32>(padded_k(k)),
+            Lines::bytes::<i32>(whole).saturating_mul(3),
+        ];
+        let task = plan(rows.min(highest).max(1)).task_bytes();
+        constants.into_iter().fold(task, usize::saturating_add)
+    }
+}
+
+impl DynamicOperand<'_> {
+    /// Writes `y = factor · x · w`, or `wᵀ`, with `w` the operand that was packed. `x` is
+    /// `[rows, inputs]`, its codes those of `range`, at whose ends they saturate; `y` is `[rows, outputs]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if shapes do not fit; [`Error::Value`] for a factor that is not finite or a range
+    /// that is negative or NaN; [`Error::ScratchTooSmall`] if `scratch` has fewer than
+    /// [`scratch_bytes`](DynamicMatmul::scratch_bytes).
+    pub fn multiply(
+        &self,
+        x: MatRef<'_>,
+        range: DynamicRange,
+        factor: f32,
+        mut y: MatMut<'_>,
+        scratch: &mut Scratch<'_>,
+    ) -> Result<(), Error> {
+        let (m, n, k) = (x.rows(), self.outputs, self.inputs);
+        check::shape("left operand", (m, k), (m, x.cols()))?;
+        check::shape("output", (m, n), (y.rows(), y.cols()))?;
+        check::finite("factor", &[factor])?;
+        let (DynamicRange::Symmetric(end) | DynamicRange::Positive(end)) = range;
+        check::all("end of the range", "0 or more", &[end], |end| end >= 0.0)?;
+        if m == 0 {
+            return Ok(());
+        }
+        let kernels = &self.matmul.kernels;
+        let micro = kernels.micro;
+        let mut lines = Lines(scratch.first(self.matmul.product_bytes(m, n, k), m)?);
+        let (step, zero, max) = range.affine();
+        let (inv, t) = inputs(&mut lines, k, |_| step, zero);
+        let channels = self.channels(&mut lines, step, zero, factor);
+        let plan = Plan::new(micro, (m, k, n), 1, 1);
+        let parts = Parts::of(&plan, lines.0);
+        let prologue = kernels.prologue(x.elem());
+        let epilogue = kernels.epilogue(y.elem());
+        let form = CodeForm {
+            max,
+            offset: micro.code_offset,
+        };
+        let panels = Panels {
+            bytes: self.panels,
+            max: LEVELS,
+        };
+        for block in steps(m, plan.block_rows) {
+            let (rows, stride) = (block.len(), codes_stride(k));
+            let x = x.rows_range(block.start, block.end);
+            prologue.quantize(x, inv, t, form, parts.codes, stride);
+            let (bytes, stride) = as_read(micro, &parts.codes[..rows * stride], stride, parts.wide);
+            let codes = Codes {
+                bytes,
+                stride,
+                rows,
+                k: padded_k(k),
+                max,
+            };
+            let y = y.block(block.start, rows, 0, n);
+            micro.run_block(codes, panels, epilogue, channels, parts.working, y);
+        }
+        Ok(())
+    }
+
+    /// Constants of the output channels for a left operand of this step and zero point (eq. 32 and 33).
+    fn channels<'s>(
+        &self,
+        lines: &mut Lines<'s>,
+        step: f32,
+        zero: u8,
+        factor: f32,
+    ) -> Channels<'s> {
+        let whole = self.sums.len();
+        let (comp, scale, bias) = (lines.take(whole), lines.take(whole), lines.take(whole));
+        // The kernel sums Σ (u − offset) · wq, and Σ (u − zero) · wq is asked for. Sums wrap, and what they
+        // end in fits.
+        let offset = i32::from(self.matmul.kernels.micro.code_offset) - i32::from(zero);
+        for (comp, sum) in comp.iter_mut().zip(self.sums) {
+            *comp = offset.wrapping_mul(*sum);
+        }
+        scale.fill(0.0);
+        for (scale, right) in scale.iter_mut().zip(&self.steps[..self.outputs]) {
+            *scale = spec::dynamic_scale(step, *right, factor);
+        }
+        bias.fill(0.0);
+        Channels { comp, scale, bias }
+    }
+}
+
+/// Multipliers and offsets for an operand of `columns` columns with these steps and zero point (eq. 2).
+fn inputs<'s>(
+    lines: &mut Lines<'s>,
+    columns: usize,
+    step: impl Fn(usize) -> f32,
+    zero: u8,
+) -> (&'s [f32], &'s [f32]) {
+    let padded = padded_k(columns);
+    let (inv, t) = (lines.take(padded), lines.take(padded));
+    for (column, inv) in inv[..columns].iter_mut().enumerate() {
+        *inv = spec::code_multiplier(1.0, step(column));
+    }
+    inv[columns..].fill(0.0);
+    t[..columns].fill(f32::from(zero));
+    t[columns..].fill(0.0);
+    (inv, t)
+}
+
+/// Largest magnitude, NaN left out.
+fn largest(x: MatRef<'_>) -> f32 {
+    /// One magnitude a lane, so that the compiler can compare vectors.
+    fn of<T: Element>(x: MatRef<'_>) -> f32 {
+        let mut lanes = [0f32; 16];
+        for row in 0..x.rows() {
+            let (whole, rest) = x.row::<T>(row).as_chunks::<16>();
+            for numbers in whole {
+                raise(&mut lanes, numbers);
+            }
+            raise(&mut lanes, rest);
+        }
+        lanes.into_iter().fold(0.0, f32::max)
+    }
+    match x.elem() {
+        Elem::F32 => of::<f32>(x),
+        Elem::F16 => of::<f16>(x),
+        Elem::Bf16 => of::<bf16>(x),
+    }
+}
+
+/// Largest magnitude of each column, NaN left out.
+fn largest_of_columns(x: MatRef<'_>, columns: &mut [f32]) {
+    fn of<T: Element>(x: MatRef<'_>, columns: &mut [f32]) {
+        for row in 0..x.rows() {
+            raise(columns, x.row::<T>(row));
+        }
+    }
+    columns.fill(0.0);
+    match x.elem() {
+        Elem::F32 => of::<f32>(x, columns),
+        Elem::F16 => of::<f16>(x, columns),
+        Elem::Bf16 => of::<bf16>(x, columns),
+    }
+}
+
+/// Raises each of `most` to the magnitude of its number.
+fn raise<T: Element>(most: &mut [f32], numbers: &[T]) {
+    for (most, number) in most.iter_mut().zip(numbers) {
+        let magnitude = number.to_f32().abs();
+        // Not `max`, which is more than one instruction; false for NaN.
+        *most = if magnitude > *most { magnitude } else { *most };
+    }
+}

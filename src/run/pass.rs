@@ -1,0 +1,132 @@
+//! What the single pass of a layer needs: its kernels, and every number in the form that they read.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use noisyquant_kernels::ready::{Channels, CodeForm, Panels, Ready};
+use noisyquant_kernels::row::Prologue;
+use noisyquant_kernels::spec::Twin;
+use noisyquant_kernels::view::MatRef;
+
+use super::memory::Aligned;
+use super::panels::PackedWeights;
+use super::plan::Plan;
+use super::select::Kernels;
+
+/// A layer as one call sees it. Vectors of inputs are zero past `k` up to `padded_k`, those of outputs past
+/// `n` up to a whole panel.
+#[derive(Clone, Debug)]
+pub(crate) struct Pass {
+    pub(crate) kernels: Kernels,
+    pub(crate) weights: Arc<PackedWeights>,
+    /// Inputs and outputs of a row.
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    pub(crate) planes: Planes,
+    /// Constants of each output channel (eq. 6 and 8).
+    pub(crate) comp: Aligned<i32>,
+    pub(crate) scale: Aligned<f32>,
+    pub(crate) bias: Aligned<f32>,
+}
+
+/// How rows become codes: in one plane, or in the two of a twin quantizer (eq. 24).
+#[derive(Clone, Debug)]
+pub(crate) enum Planes {
+    /// The codes of a plain quantizer.
+    One(Coder),
+    /// Fine and coarse codes that fit a byte together: `fine + (coarse << shift)` in one plane.
+    Merged(Arc<TwinCoders>),
+    /// Fine and coarse codes in a plane each; the sums of the coarse ones count `2^shift` times as much.
+    Two(Arc<TwinCoders>),
+}
+
+/// Multipliers and offsets of one plane of codes, and their form (eq. 2 and 3).
+#[derive(Clone, Debug)]
+pub(crate) struct Coder {
+    pub(crate) inv: Aligned<f32>,
+    pub(crate) t: Aligned<f32>,
+    pub(crate) form: CodeForm,
+}
+
+#[derive(Debug)]
+pub(crate) struct TwinCoders {
+    pub(crate) fine: Coder,
+    pub(crate) coarse: Coder,
+    pub(crate) twin: Twin,
+}
+
+impl Coder {
+    /// Writes the codes of all rows of `x`, `stride` bytes apart.
+    fn quantize(&self, prologue: Ready<Prologue>, x: MatRef<'_>, codes: &mut [u8], stride: usize) {
+        prologue.quantize(x, &self.inv, &self.t, self.form, codes, stride);
+    }
+}
+
+impl Planes {
+    /// Planes of codes that a block of rows takes in scratch.
+    fn in_scratch(&self) -> usize {
+        match self {
+            Planes::One(_) => 1,
+            Planes::Merged(_) | Planes::Two(_) => 2,
+        }
+    }
+}
+
+impl Pass {
+    /// The blocking of a call of `rows` rows on up to `threads` threads.
+    pub(crate) fn plan(&self, rows: usize, threads: usize) -> Plan {
+        let shape = (rows, self.k, self.n);
+        Plan::new(self.kernels.micro, shape, self.planes.in_scratch(), threads)
+    }
+
+    /// Quantizes a block of rows into `codes`, and returns how many bytes of them the kernel reads: the
+    /// codes of all rows, or, of [`Planes::Two`], their fine codes and then their coarse ones.
+    pub(crate) fn quantize(&self, x: MatRef<'_>, codes: &mut [u8], stride: usize) -> usize {
+        let prologue = self.kernels.prologue(x.elem());
+        let plane = x.rows() * stride;
+        let twins = match &self.planes {
+            Planes::One(coder) => {
+                coder.quantize(prologue, x, codes, stride);
+                return plane;
+            }
+            Planes::Merged(twins) | Planes::Two(twins) => twins,
+        };
+        let (fine, coarse) = codes.split_at_mut(plane);
+        twins.fine.quantize(prologue, x, fine, stride);
+        twins.coarse.quantize(prologue, x, coarse, stride);
+        if let Planes::Two(_) = self.planes {
+            return 2 * plane;
+        }
+        for (fine, coarse) in fine.iter_mut().zip(coarse) {
+            // Wraps as stored codes do, and in the unused bytes between rows.
+            *fine = fine.wrapping_add(*coarse << twins.twin.shift);
+        }
+        plane
+    }
+
+    /// The largest code of a plane as the kernel reads it.
+    pub(crate) fn max_code(&self) -> u8 {
+        match &self.planes {
+            Planes::One(coder) => coder.form.max,
+            Planes::Two(twins) => twins.fine.form.max,
+            Planes::Merged(twins) => {
+                u8::try_from(twins.twin.max_code()).expect("merged codes fit a byte")
+            }
+        }
+    }
+
+    /// The panels of `range`.
+    pub(crate) fn panels(&self, range: Range<usize>) -> Panels<'_> {
+        self.weights.panels(range)
+    }
+
+    /// Output constants of the panels from `panel` on.
+    pub(crate) fn channels(&self, panel: usize) -> Channels<'_> {
+        let first = panel * self.kernels.micro.tile.nr;
+        Channels {
+            comp: &self.comp[first..],
+            scale: &self.scale[first..],
+            bias: &self.bias[first..],
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Blocking: how one call is cut into blocks of rows, panels of columns, and tasks for threads.
+
+use core::fmt;
+
+use noisyquant_kernels::cpu;
+use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::layout::codes_stride;
+use noisyquant_kernels::ready::Ready;
+use noisyquant_kernels::row::MicroKernel;
+
+/// Blocks are at least this high where weights stay in L2.
+const LOW_BLOCK: usize = 24;
+
+/// Accumulators of one step, where the epilogue is a step of its own. Short steps spread the stores of
+/// outputs between the products, so that the store buffer does not fill; one tile costs the smaller tiles
+/// 4 %.
+const ACCUMULATOR_BYTES: usize = 3 << 10;
+
+/// A task shorter than this is not worth handing to another thread.
+const TASK_MICROSECONDS: usize = 10;
+
+/// How the output of a call is divided between tasks: bands of rows, and in each band groups of panels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grid {
+    pub(crate) bands: usize,
+    pub(crate) groups: usize,
+}
+
+impl Grid {
+    /// Number of parts.
+    pub(crate) fn parts(self) -> usize {
+        self.bands * self.groups
+    }
+}
+
+/// How a call will run; see [`QuantLinear::explain`](crate::QuantLinear::explain). Displays itself
+/// with its reasons.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Instruction set.
+    pub isa: Isa,
+    /// Name of the micro-kernel.
+    pub kernel: &'static str,
+    /// Rows, inputs and output channels of the call.
+    pub shape: (usize, usize, usize),
+    /// Rows quantized at a time, just before they are used.
+    pub block_rows: usize,
+    /// Rows of accumulators in working memory: those of one call of the micro-kernel, where the kernel does
+    /// not finish outputs in registers.
+    pub step_rows: usize,
+    /// Tasks that the call is split into at the most.
+    pub tasks: usize,
+    nr: usize,
+    mr: usize,
+    code_bytes: usize,
+    low: bool,
+    planes: usize,
+    wide_panel: usize,
+}
+
+impl Plan {
+    /// The blocking of `[m, k] × [n, k]` for a kernel and `planes` planes of codes, on up to `threads`
+    /// threads.
+    pub(crate) fn new(
+        kernel: Ready<MicroKernel>,
+        (m, k, n): (usize, usize, usize),
+        planes: usize,
+        threads: usize,
+    ) -> Plan {
+        let (mr, nr) = (kernel.tile.mr, kernel.tile.nr);
+        let code_bytes = kernel.code_bytes();
+        let l2 = cpu::l2_bytes();
+        // A block meets every panel. Weights that stay in L2 beside inputs and outputs are read
+        // again for each block at little cost: then blocks are low, their codes stay in L1, and
+        // outputs are written along rows. Other weights come from L3 or memory, and a kernel that
+        // widens them does so once a block: then a block is as high as half of L2 holds codes.
+        let weights_stay = n.saturating_mul(k) <= l2 / 3;
+        let wide_panel = kernel.wide_panel(k);
+        let room = (l2 / 2).saturating_sub(wide_panel * size_of::<i16>());
+        let highest = (room / (codes_stride(k) * code_bytes * planes)).max(mr);
+        let low = weights_stay && wide_panel == 0;
+        let high = if low {
+            LOW_BLOCK.next_multiple_of(mr).min(highest)
+        } else {
+            highest
+        };
+        // Of even height: no short block at the end.
+        let block_rows = m.div_ceil(m.div_ceil(high).max(1)).max(1);
+        let most = (ACCUMULATOR_BYTES / (nr * size_of::<i32>() * mr)).max(1) * mr;
+        let work = m.saturating_mul(n).saturating_mul(k);
+        let worthwhile = work / macs_per_microsecond(kernel.isa) / TASK_MICROSECONDS;
+        Plan {
+            isa: kernel.isa,
+            kernel: kernel.name,
+            shape: (m, k, n),
+            block_rows,
+            step_rows: most,
+            tasks: threads.min(worthwhile).max(1),
+            nr,
+            mr,
+            code_bytes,
+            low,
+            planes,
+            wide_panel,
+        }
+    }
+
+    /// As many parts as there are `tasks`, or as near to that as there are rows and panels. Bands keep two
+    /// register tiles of rows; they are preferred, since each group of panels quantizes its band anew.
+    pub(crate) fn grid(&self, tasks: usize) -> Grid {
+        let (m, _, n) = self.shape;
+        let most_bands = (m / (2 * self.mr)).clamp(1, tasks.max(1));
+        let panels = n.div_ceil(self.nr).max(1);
+        let grid = |bands: usize| Grid {
+            bands,
+            groups: (tasks / bands).clamp(1, panels),
+        };
+        // The last of equals: the one of the most bands.
+        let grids = (1..=most_bands).map(grid);
+        grids.max_by_key(|grid| grid.parts()).unwrap_or(grid(1))
+    }
+
+    /// Bytes of codes, of widened codes, and of the kernel's working memory that one task needs.
+    pub(crate) fn task_parts(&self) -> [usize; 3] {
+        let codes = self.planes * self.block_rows * codes_stride(self.shape.1);
+        let wide = if self.code_bytes == 2 { 2 * codes } else { 0 };
+        let accumulators = self.planes * self.accumulators() * size_of::<i32>();
+        let working = accumulators + self.wide_panel * size_of::<i16>();
+        [codes, wide, working]
+    }
+
+    /// Accumulators of one step and plane: whole cache lines.
+    pub(crate) fn accumulators(&self) -> usize {
+        (self.step_rows * self.nr).next_multiple_of(16)
+    }
+
+    /// Bytes of scratch that one task needs: a multiple of 64.
+    pub(crate) fn task_bytes(&self) -> usize {
+        self.task_parts().iter().sum()
+    }
+}
+
+/// A rough rate per core, for deciding whether a second thread can pay.
+fn macs_per_microsecond(isa: Isa) -> usize {
+    match isa {
+        Isa::Scalar => 1_000,
+        Isa::Neon => 20_000,
+        Isa::Avx2 | Isa::NeonDotprod => 70_000,
+        Isa::AvxVnni | Isa::NeonI8mm => 200_000,
+        Isa::Avx512Vnni => 350_000,
+        Isa::Amx => 1_500_000,
+        _ => 200_000, // whatever is added: it only has to be of the right order
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (m, k, n) = self.shape;
+        let (panels, block) = (n.div_ceil(self.nr), self.block_rows);
+        writeln!(f, "{m}x{k} · {n}x{k}ᵀ: {} ({})", self.kernel, self.isa)?;
+        writeln!(
+            f,
+            "  rows: {} block(s) of up to {block}, whose codes take {} KiB: {}",
+            m.div_ceil(block),
+            (block * codes_stride(k) * self.code_bytes * self.planes) >> 10,
+            if self.low {
+                "low, as the weights stay in L2 from block to block"
+            } else if self.wide_panel == 0 {
+                "high, to read the weights once"
+            } else {
+                "high, to read and widen the weights once"
+            },
+        )?;
+        writeln!(
+            f,
+            "  columns: {panels} panel(s) of {}, each meets a whole block",
+            self.nr,
+        )?;
+        match self.grid(self.tasks) {
+            Grid {
+                bands: 1,
+                groups: 1,
+            } => {
+                write!(f, "  threads: 1 (one allowed, or a second would not pay)")
+            }
+            Grid { bands, groups: 1 } => write!(f, "  threads: {bands} tasks by rows"),
+            Grid { bands: 1, groups } => {
+                write!(f, "  threads: {groups} tasks by columns: rows are few")
+            }
+            Grid { bands, groups } => {
+                write!(
+                    f,
+                    "  threads: {bands} bands of rows in {groups} tasks by columns each"
+                )
+            }
+        }?;
+        match Isa::ALL.into_iter().find(|isa| isa.is_refused()) {
+            Some(isa) => write!(
+                f,
+                "\n  {isa}: the CPU has it, the operating system refused its use"
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use noisyquant_kernels::table::micro_kernels;
+
+    use super::*;
+
+    const SIZES: [usize; 9] = [1, 3, 16, 64, 197, 384, 1152, 3072, 4096];
+
+    /// Plans for one plane of codes of every kernel that runs here, over a grid of shapes and threads.
+    fn for_each_plan(
+        mut check: impl FnMut(Ready<MicroKernel>, (usize, usize, usize), usize, Plan),
+    ) {
+        for kernel in micro_kernels().filter_map(MicroKernel::ready) {
+            for m in SIZES {
+                for k in SIZES {
+                    for (n, threads) in SIZES.into_iter().flat_map(|n| [(n, 1), (n, 2), (n, 5)]) {
+                        let plan = Plan::new(kernel, (m, k, n), 1, threads);
+                        check(kernel, (m, k, n), threads, plan);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_work_or_more_threads_never_make_fewer_tasks_or_blocks() {
+        for_each_plan(|kernel, (m, k, n), threads, plan| {
+            assert!((1..=threads).contains(&plan.tasks), "{plan}");
+            let larger = [
+                ((2 * m, k, n), threads),
+                ((m, 2 * k, n), threads),
+                ((m, k, 2 * n), threads),
+                ((m, k, n), threads + 1),
+            ];
+            for (shape, threads) in larger {
+                let more = Plan::new(kernel, shape, 1, threads);
+                assert!(more.tasks >= plan.tasks, "{plan}\n{more}");
+            }
+            let blocks = |plan: Plan| plan.shape.0.div_ceil(plan.block_rows);
+            let taller = Plan::new(kernel, (2 * m, k, n), 1, threads);
+            assert!(blocks(taller) >= blocks(plan), "{plan}\n{taller}");
+        });
+    }
+
+    #[test]
+    fn a_grid_uses_the_threads_that_it_can() {
+        for_each_plan(|kernel, (m, _, n), threads, plan| {
+            let grid = plan.grid(threads);
+            let panels = n.div_ceil(kernel.tile.nr);
+            assert!(grid.parts() <= threads && grid.groups <= panels, "{plan}");
+            assert!(
+                grid.bands == 1 || m / grid.bands >= 2 * kernel.tile.mr,
+                "{plan}"
+            );
+            let enough = m / (2 * kernel.tile.mr) >= threads || panels >= threads;
+            assert!(!enough || grid.parts() == threads, "{plan}: {grid:?}");
+        });
+    }
+
+    #[test]
+    fn blocks_are_as_low_as_l1_likes_or_as_high_as_l2_allows() {
+        for_each_plan(|kernel, (m, k, n), _, plan| {
+            let codes = plan.block_rows * codes_stride(k) * kernel.code_bytes();
+            let one_tile = plan.block_rows <= kernel.tile.mr;
+            assert!(one_tile || codes <= cpu::l2_bytes() / 2, "{plan}");
+            if n * k <= cpu::l2_bytes() / 3 && kernel.wide_panel(k) == 0 {
+                assert!(plan.block_rows < LOW_BLOCK + kernel.tile.mr, "{plan}");
+            } else {
+                // Read as few times as L2 allows: higher blocks by a tile would not fit.
+                let blocks = m.div_ceil(plan.block_rows);
+                let higher =
+                    m.div_ceil((blocks - 1).max(1)) * codes_stride(k) * kernel.code_bytes();
+                let with_panel = higher + 2 * kernel.wide_panel(k);
+                assert!(
+                    blocks == 1 || with_panel > cpu::l2_bytes() / 2 || one_tile,
+                    "{plan}"
+                );
+            }
+        });
+    }
+}

@@ -1,0 +1,99 @@
+//! Choice of instruction set and kernels for a layer.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::ready::{self, Ready};
+use noisyquant_kernels::row::{Epilogue, MicroKernel, Prologue};
+use noisyquant_kernels::table;
+use noisyquant_kernels::view::Elem;
+
+use super::environment;
+use crate::error::Error;
+
+/// The leaves that a layer runs: one micro-kernel, and a prologue and an epilogue per element type.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernels {
+    pub(crate) micro: Ready<MicroKernel>,
+    prologues: [Ready<Prologue>; 3],
+    epilogues: [Ready<Epilogue>; 3],
+}
+
+impl Kernels {
+    /// The kernels of `isa` for codes up to `max_code` and weights of magnitudes up to `max_weight`: the
+    /// most specialised micro-kernel that is exact for them, and of those the one with the largest tile.
+    pub(crate) fn select(isa: Isa, max_code: u8, max_weight: u8) -> Result<Kernels, Error> {
+        let unavailable = || Error::IsaUnavailable {
+            isa,
+            available: names(Isa::available()),
+        };
+        let exact = table::micro_kernels()
+            .filter(|row| row.isa == isa && row.is_exact_for(max_code, max_weight));
+        let micro = exact
+            .min_by_key(|row| (row.max_product, usize::MAX - row.tile.mr * row.tile.nr))
+            .ok_or(Error::NotExact {
+                isa,
+                max_code,
+                max_weight,
+            })?;
+        let micro = micro.ready().ok_or_else(unavailable)?;
+        let prologue = |elem| ready::prologue(isa, elem).ok_or_else(unavailable);
+        let epilogue = |elem| ready::epilogue(isa, elem).ok_or_else(unavailable);
+        let [a, b, c] = Elem::ALL;
+        Ok(Kernels {
+            micro,
+            prologues: [prologue(a)?, prologue(b)?, prologue(c)?],
+            epilogues: [epilogue(a)?, epilogue(b)?, epilogue(c)?],
+        })
+    }
+
+    pub(crate) fn prologue(&self, source: Elem) -> Ready<Prologue> {
+        self.prologues[source as usize]
+    }
+
+    pub(crate) fn epilogue(&self, destination: Elem) -> Ready<Epilogue> {
+        self.epilogues[destination as usize]
+    }
+}
+
+/// The kernels for codes up to `max_code` and weights of magnitudes up to `max_weight`, on the set that
+/// [`choose_isa`] says. Where nobody named one, it is the best that has an exact kernel.
+pub(crate) fn choose(asked: Option<Isa>, max_code: u8, max_weight: u8) -> Result<Kernels, Error> {
+    let isa = choose_isa(asked)?;
+    let kernels = Kernels::select(isa, max_code, max_weight);
+    if kernels.is_ok() || asked.is_some() || environment::isa().is_some() {
+        return kernels;
+    }
+    let slower = Isa::available().rev().filter(|slower| *slower < isa);
+    let mut slower = slower.map(|isa| Kernels::select(isa, max_code, max_weight));
+    slower.find(Result::is_ok).unwrap_or(kernels)
+}
+
+/// The instruction set to use: the one asked for, else the one that `NOISYQUANT_ISA` names, else the
+/// best of this CPU that has kernels. What is asked for and is missing is an error, never replaced.
+pub(crate) fn choose_isa(asked: Option<Isa>) -> Result<Isa, Error> {
+    let isa = match asked {
+        Some(isa) => isa,
+        None => match environment::isa() {
+            Some(name) => Isa::from_name(&name).ok_or_else(|| Error::IsaUnknown {
+                expected: names(Isa::ALL.into_iter()),
+                got: name,
+            })?,
+            None => Isa::available()
+                .rfind(|isa| table::micro_kernels().any(|row| row.isa == *isa) && isa.enable())
+                .unwrap_or(Isa::Scalar),
+        },
+    };
+    if !isa.is_available() {
+        return Err(Error::IsaUnavailable {
+            isa,
+            available: names(Isa::available()),
+        });
+    }
+    Ok(isa)
+}
+
+fn names(isas: impl Iterator<Item = Isa>) -> String {
+    isas.map(Isa::name).collect::<Vec<_>>().join(", ")
+}
