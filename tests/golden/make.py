@@ -3,11 +3,12 @@
     pip install -r tests/golden/requirements.txt && python tests/golden/make.py
 
 Independent of the crate: nothing here is translated from it. Inputs are exact multiples of 2^-10, so
-that the crate reads the very numbers that are used here. Writes layers.json and searched.json beside
-this file.
+that the crate reads the very numbers that are used here. Writes layers.json, searched.json and qdq.json
+beside this file.
 """
 import json
 import pathlib
+from fractions import Fraction
 
 import numpy as np
 
@@ -161,6 +162,40 @@ def twin(seed, m, k, n, bits):
     }
 
 
+def qdq(seed, m, k, n, wbits, abits, zero):
+    """A quantized layer as ONNX writes it: QuantizeLinear of the inputs to u8 (or fewer bits) with a zero
+    point, weights s8 per output channel, MatMulInteger, and scale and bias in f32."""
+    rng = np.random.default_rng(seed)
+    top, least_weight = 2**abits - 1, -(2 ** (wbits - 1))
+    u = rng.integers(0, top + 1, size=(m, k))
+    wq = rng.integers(least_weight, -least_weight, size=(n, k))
+    wq[0, : k // 2] = least_weight  # -128: no code that this project makes
+    u[0, : k // 2] = top
+    s_x, s_w = f32(rng.uniform(0.01, 0.1)), rng.uniform(0.001, 0.01, size=n).astype(f32)
+    b = rng.normal(size=n).astype(f32)
+    x = ((u - zero).astype(f32) * s_x).astype(f32)
+    again = np.clip(np.rint(x / s_x) + zero, 0, top).astype(np.int64)  # QuantizeLinear
+    assert (again == u).all()
+    sums = (u - zero) @ wq.T
+    assert np.abs(sums).max() < 2**24, "the sums are exact in f32"
+    scale = (s_x * s_w).astype(f32)
+    y = [[nearest(Fraction(int(a)) * Fraction(float(s)) + Fraction(float(o)))
+          for a, s, o in zip(row, scale, b)] for row in sums]
+    return {
+        "m": m, "k": k, "n": n, "weight_bits": wbits, "activation_bits": abits, "x": flat(x),
+        "weight_codes": flat(wq), "weight_scales": flat(s_w), "activation_scale": float(s_x),
+        "zero_point": zero, "bias": flat(b), "y": flat(y),
+    }
+
+
+def nearest(exact):
+    """An exact number rounded once to f32, ties to even."""
+    near = f32(float(exact))
+    tried = [np.nextafter(near, f32(-np.inf)), near, np.nextafter(near, f32(np.inf))]
+    odd = [int(v.view(np.uint32)) & 1 for v in tried]
+    return min(zip(tried, odd), key=lambda v: (abs(Fraction(float(v[0])) - exact), v[1]))[0]
+
+
 layers = [
     layer(1, 12, 20, 6, 8, 8, range(17)),
     layer(2, 10, 24, 5, 6, 6, range(17)),
@@ -170,6 +205,14 @@ searched = {
     "easyquant": [easyquant(11, 40, 20, 6, 8), easyquant(12, 30, 24, 5, 6), easyquant(13, 30, 16, 7, 4)],
     "twin": [twin(21, 40, 20, 6, 8), twin(22, 30, 24, 5, 6), twin(23, 30, 16, 7, 4)],
 }
-for name, content in [("layers", layers), ("searched", searched)]:
+made_elsewhere = [
+    qdq(31, 5, 70, 9, 8, 8, 113),
+    qdq(32, 4, 64, 17, 8, 8, 0),
+    qdq(33, 3, 33, 40, 8, 8, 255),
+    qdq(34, 4, 65, 20, 4, 8, 7),
+    qdq(35, 4, 130, 5, 6, 6, 31),
+    qdq(36, 3, 96, 33, 8, 6, 45),
+]
+for name, content in [("layers", layers), ("searched", searched), ("qdq", made_elsewhere)]:
     path = pathlib.Path(__file__).with_name(f"{name}.json")
     path.write_text(json.dumps(content, separators=(",", ":")) + "\n")
