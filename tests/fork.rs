@@ -1,0 +1,54 @@
+//! After `fork()`, the child of a process that used rayon runs on the serial executor. A binary of its own:
+//! it forks.
+
+#![cfg(unix)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Problem, bits};
+use noisyquant::{Executor, Scratch};
+
+#[test]
+fn a_forked_child_runs_on_the_serial_executor() {
+    let problem = Problem::new(197, 384, 384);
+    let layer = problem
+        .builder()
+        .calibration_rows(&problem.x)
+        .build()
+        .unwrap();
+    let mut y = vec![0f32; 197 * 384];
+    let mut scratch = layer.scratch(197);
+    // rayon's pool has threads in this process, and none in the child.
+    layer
+        .forward_into(&problem.x, &mut y, &mut scratch, Executor::rayon())
+        .unwrap();
+    let expected = bits(&y);
+    let bytes = layer.scratch_bytes(197, 1);
+    let mut scratch = Scratch::with_bytes(bytes);
+    y.fill(f32::NAN);
+
+    // SAFETY: the child only computes, in memory that is there already, and ends with `_exit`.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "fork");
+    if child == 0 {
+        let done = layer.forward_into(&problem.x, &mut y, &mut scratch, Executor::serial());
+        let same = y.iter().map(|y| y.to_bits()).eq(expected.iter().copied());
+        // SAFETY: ends the child without running what belongs to the test.
+        unsafe { libc::_exit(if done.is_ok() && same { 0 } else { 1 }) }
+    }
+    let start = Instant::now();
+    let mut status = 0;
+    // SAFETY: waits for our own child.
+    while unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) } == 0 {
+        if start.elapsed() > Duration::from_secs(60) {
+            // SAFETY: our own child.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+            panic!("the child hangs");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(libc::WIFEXITED(status), "status {status}");
+    assert_eq!(libc::WEXITSTATUS(status), 0, "other bits, or an error");
+}
