@@ -191,7 +191,11 @@ class Crate:
                 segments = re.sub(r"\s", "", path[0]).split("::")
                 self.add(module, path.start(), self.resolve(module.place, segments))
             for call in METHOD.finditer(module.text):
-                self.add(module, call.start(call.lastindex), methods.get(call[call.lastindex], ()))
+                at = call.start(call.lastindex)
+                files, types = methods.get(call[call.lastindex], ((), set()))
+                named = re.search(r"(\w+)::$", module.text[:at])
+                if not named or named[1] == "Self" or self.resolve(module.place, [named[1]]) & types:
+                    self.add(module, at, files)
             for call in re.finditer(r"(\w+)!", module.text):
                 self.add(module, call.start(), macros.get(call[1], ()))
 
@@ -201,9 +205,10 @@ class Crate:
                 self.edges[module.file, target].add(module.text.count("\n", 0, at) + 1)
 
     def methods_elsewhere(self):
-        """The file of each method that stands apart from its type and shares its name with no other `fn`."""
+        """The file, and that of its type, of each method that stands apart from its type and shares its name
+        with no other `fn`."""
         functions = collections.Counter()
-        apart = collections.defaultdict(set)
+        apart = collections.defaultdict(lambda: (set(), set()))
         for module in self.modules.values():
             functions.update(FN.findall(module.text))
             for impl in re.finditer(r"\bimpl\b([^{]*)\{", module.outer):
@@ -215,8 +220,9 @@ class Crate:
                 if home and module.file not in home:
                     body = module.text[impl.end() : item_end(module.text, impl.end() - 1) - 1]
                     for method in FN.findall(outermost(body)):
-                        apart[method].add(module.file)
-        return {method: files for method, files in apart.items() if functions[method] == 1}
+                        apart[method][0].add(module.file)
+                        apart[method][1].update(home)
+        return {method: found for method, found in apart.items() if functions[method] == 1}
 
     def circles(self):
         """The sets of files that reach each other."""
@@ -303,6 +309,22 @@ TESTS = {
             "m/b.rs": "use super::a; pub fn run() { a::run() }",
         },
         ["m/a.rs m/b.rs m/mod.rs"],
+    ),
+    "a foreign type has a function of that name, too": (
+        {
+            "lib.rs": "mod a; mod b;",
+            "a.rs": "use other::Z; pub struct A; impl A { fn go(&self) { Z::search(); } }",
+            "b.rs": "use crate::a::A; impl A { fn search() {} }",
+        },
+        [],
+    ),
+    "by a function of a type": (
+        {
+            "lib.rs": "mod a; mod b;",
+            "a.rs": "pub struct A; impl A { fn go(&self) { A::search(); } }",
+            "b.rs": "use crate::a::A; impl A { fn search() {} }",
+        },
+        ["a.rs b.rs"],
     ),
     "by a method": (
         {
