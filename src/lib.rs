@@ -9,7 +9,7 @@
 //! of numbers that another tool found ([`Numbers`]). Building is slow and done once.
 //!
 //! ```
-//! use noisyquant::{Executor, MatMut, MatRef, Noise, QuantLinear, Scratch, io};
+//! use noisyquant::{Executor, MatMut, MatRef, Noise, QuantLinear, Scratch, half, io};
 //! # let (inputs, outputs) = (48, 32);
 //! # let numbers = |n: usize| (0..n).map(|i| (i * i % 97) as f32 / 48.0 - 1.0).collect::<Vec<f32>>();
 //! # let (weight, bias, rows) = (numbers(outputs * inputs), numbers(outputs), numbers(100 * inputs));
@@ -23,25 +23,26 @@
 //!     .build()?;
 //! println!("{}", layer.explain(197)); // kernel, blocking and threads, and why
 //!
-//! // **Run.** A call allocates nothing. Its scratch is made once, for the most rows of a call, and may serve
+//! // Run. A call allocates nothing. Its scratch is made once, for the most rows of a call, and may serve
 //! // many layers; `Scratch::from_slice` makes it of memory that the host owns.
 //! let mut scratch = Scratch::with_bytes(layer.scratch_bytes(197, 1));
 //! let (x, mut y) = (&rows[..2 * inputs], vec![0f32; 2 * outputs]);
 //! layer.forward_into(x, &mut y, &mut scratch, Executor::serial())?;
 //!
-//! // **Strided views** of f32, f16 or bf16 are read and written in place.
+//! // Strided views of f32, f16 or bf16 are read and written in place.
 //! let mut wide = vec![half::bf16::ZERO; 2 * (outputs + 8)];
 //! let y = MatMut::new(&mut wide, 2, outputs, outputs + 8)?;
 //! layer.forward_view(MatRef::new(x, 2, inputs, inputs)?, y, &mut scratch, Executor::serial())?;
 //!
-//! // **Share.** A layer is `Sync`, and a clone shares its weights. Threads bring a scratch each.
+//! // Share. A layer is `Sync`, and a clone shares its weights. Each thread needs a scratch of its own, as
+//! // `forward` makes one.
 //! std::thread::scope(|scope| {
 //!     for x in rows.chunks(25 * inputs) {
 //!         scope.spawn(|| layer.forward(x));
 //!     }
 //! });
 //!
-//! // **Save.** A file of named layers is the same for every CPU.
+//! // Save. A file of named layers is the same for every CPU.
 //! let file = io::to_bytes([("blocks.0.mlp.fc1", &layer)])?;
 //! let loaded = io::from_bytes(&file, None)?;
 //! assert_eq!(loaded["blocks.0.mlp.fc1"].forward(x)?, layer.forward(x)?);

@@ -1,5 +1,5 @@
-//! The automatic choice of a recipe: it tries what it is given, judges it by what it builds, and does not depend
-//! on threads.
+//! The automatic choice of a recipe: it tries what it is given, judges it by what it builds, and does not
+//! depend on threads.
 
 mod common;
 
