@@ -35,19 +35,22 @@ impl Model {
         calibration.check(self)?;
         let plans = self.layers().iter().map(|layer| plan(&layer.name));
         let plans: Vec<LayerPlan> = plans.collect();
-        let layers = self.layers().par_iter().zip(plans).enumerate();
-        let done = layers.map(|(at, (layer, plan))| {
+        let layers: Vec<_> = self.layers().iter().zip(&plans).enumerate().collect();
+        let quantize = |(at, (layer, plan)): &(usize, (&Layer, &LayerPlan))| {
             let Linear::Float(float) = &layer.linear else {
                 let layer = layer.name.clone();
                 return Err(Error::AlreadyQuantized { layer });
             };
-            let (linear, report) = build(layer, float, at, &plan, calibration)?;
+            let (linear, report) = build(layer, float, *at, plan, calibration)?;
             progress(&report);
             let name = layer.name.clone();
             Ok((Layer { name, linear }, report))
-        });
-        // Collected before the first error is looked for: which one is reported must not depend on
-        // time.
+        };
+        // As many layers at a time as there are threads: one that waits for a loop within a layer may take up
+        // another layer of the group, but not all there are, each with copies of its rows. Collected before
+        // the first error is looked for: which one is reported must not depend on time.
+        let groups = layers.chunks(rayon::current_num_threads().max(1));
+        let done = groups.flat_map(|group| group.par_iter().map(quantize).collect::<Vec<_>>());
         let done: Vec<Result<_, Error>> = done.collect();
         let done: Result<Vec<_>, Error> = done.into_iter().collect();
         let (layers, reports): (Vec<Layer>, Vec<LayerReport>) = done?.into_iter().unzip();
