@@ -98,6 +98,7 @@ pub struct StageConfig {
 /// lie elsewhere than zeros added to the shifted map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Padding {
     /// Before the cyclic shift, as transformers does.
     BeforeShift,

@@ -16,7 +16,8 @@ impl Workspace<'static> {
         Self::shared(&[model], max_images, rayon::current_num_threads())
     }
 
-    /// [`Workspace::new`] for quantized layers that stay on the calling thread.
+    /// [`Workspace::new`] for quantized layers that stay on the calling thread. Float layers always run on
+    /// rayon's current pool, so that a model that has any cannot run in the child of a `fork()`.
     pub fn serial(model: &Model, max_images: usize) -> Self {
         Self::shared(&[model], max_images, 1)
     }
@@ -42,7 +43,7 @@ impl<'a> Workspace<'a> {
     ///
     /// # Panics
     ///
-    /// If there is no model.
+    /// If there is no model, or so many images that their buffers exceed the address space.
     pub fn bytes_for(models: &[&Model], max_images: usize, threads: usize) -> usize {
         Workspace::layout(models, max_images, threads).bytes()
     }
@@ -71,7 +72,7 @@ impl<'a> Workspace<'a> {
     ///
     /// # Panics
     ///
-    /// If there is no model.
+    /// If there is no model, or so many images that their buffers exceed the address space.
     pub fn from_slice(
         models: &[&Model],
         max_images: usize,
@@ -99,7 +100,15 @@ impl<'a> Workspace<'a> {
 
     /// A workspace that has no memory yet.
     fn layout(models: &[&Model], max_images: usize, threads: usize) -> Self {
-        let rows = max_images * models[0].rows_per_image();
+        let (rows, pixels) = (models[0].rows_per_image(), models[0].config().pixels());
+        // No buffer has more than a few hundred bytes for each number of the images and of their rows.
+        let most = isize::MAX as usize >> 16;
+        let numbers = max_images.checked_mul(rows.max(pixels));
+        assert!(
+            numbers.is_some_and(|n| n < most),
+            "a workspace of {max_images} images"
+        );
+        let rows = max_images * rows;
         let bytes = |threads: usize| {
             let layers = models.iter().flat_map(|model| model.layers());
             let bytes = layers.map(|layer| layer.linear.scratch_bytes(rows, threads));

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
 };
 
-use noisyquant::{QuantLinear, io};
+use noisyquant::io;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::header::{Header, KEY, VERSION};
@@ -23,11 +23,10 @@ impl Model {
             .layers()
             .iter()
             .filter_map(|layer| match &layer.linear {
-                Linear::Quantized(quantized) => Some((layer.name.clone(), quantized.clone())),
+                Linear::Quantized(quantized) => Some((&layer.name, quantized)),
                 Linear::Float(_) => None,
             });
-        let layers: BTreeMap<String, QuantLinear> = layers.collect();
-        let quantized = io::to_bytes(&layers).map_err(Error::Quantized)?;
+        let quantized = io::to_bytes(layers).map_err(Error::Quantized)?;
         let mut tensors = self.tensors();
         for layer in self.layers() {
             if let Linear::Float(float) = &layer.linear {

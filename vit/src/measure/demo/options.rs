@@ -33,6 +33,7 @@ pub struct Options {
 
 /// Form of an activation quantizer.
 #[derive(Clone, Copy, Debug, ValueEnum)]
+#[non_exhaustive]
 pub enum Scheme {
     /// The range is symmetric about zero
     Symmetric,
