@@ -103,8 +103,10 @@ pub enum Error {
         name: String,
     },
     /// The scratch cannot hold one block of this layer.
-    #[error("scratch: expected at least {expected} bytes for {rows} rows, got {got}")]
+    #[error("{what}: expected at least {expected} bytes for {rows} rows, got {got}")]
     ScratchTooSmall {
+        /// The memory: scratch, or that of a packed operand.
+        what: &'static str,
         /// Bytes needed.
         expected: usize,
         /// Bytes that the scratch has.

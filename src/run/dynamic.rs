@@ -110,22 +110,24 @@ impl DynamicMatmul {
         self.kernels.micro.isa
     }
 
-    /// Bytes of memory for a right operand of `outputs` output channels and `inputs` inputs.
+    /// Bytes of memory for a right operand of `outputs` output channels and `inputs` inputs; `usize::MAX` for
+    /// one that is larger than any.
     pub fn operand_bytes(&self, outputs: usize, inputs: usize) -> usize {
         let layout = self.kernels.micro.tile.panel();
-        let panels = layout.packed_len(outputs, inputs).unwrap_or(usize::MAX);
         let whole = layout.panels(outputs).saturating_mul(layout.nr);
-        [
-            Lines::bytes::<i8>(panels),
-            Lines::bytes::<f32>(whole),
-            Lines::bytes::<i32>(whole),
-        ]
-        .into_iter()
-        .fold(0, usize::saturating_add)
+        match layout.packed_len(outputs, inputs) {
+            Some(panels) if self.takes(outputs, inputs) => {
+                Lines::bytes::<i8>(panels) + Lines::bytes::<f32>(whole) + Lines::bytes::<i32>(whole)
+            }
+            _ => usize::MAX,
+        }
     }
 
     /// Bytes of scratch for packing such an operand and for products of up to `rows` rows with it.
     pub fn scratch_bytes(&self, rows: usize, outputs: usize, inputs: usize) -> usize {
+        if !self.takes(outputs, inputs) {
+            return usize::MAX;
+        }
         let packing = self.packing_bytes(outputs, inputs);
         packing
             .max(self.packing_bytes(inputs, outputs))
@@ -179,14 +181,23 @@ impl DynamicMatmul {
         self.finish(room, n, k, scratch)
     }
 
+    /// Of so many, no size below overflows.
+    fn most_outputs(&self) -> usize {
+        usize::MAX / spec::MAX_K / self.kernels.micro.tile.nr
+    }
+
+    fn takes(&self, outputs: usize, inputs: usize) -> bool {
+        outputs <= self.most_outputs() && inputs <= spec::MAX_K
+    }
+
     /// Cuts `memory` for a right operand of `n` output channels and `k` inputs.
     fn room<'m>(&self, n: usize, k: usize, memory: &'m mut Scratch<'_>) -> Result<Room<'m>, Error> {
         let layout = self.kernels.micro.tile.panel();
         check::dimension("right operand's inputs", k, spec::MAX_K)?;
-        let most = usize::MAX / spec::MAX_K / layout.nr;
-        check::dimension("right operand's outputs", n, most)?;
+        check::dimension("right operand's outputs", n, self.most_outputs())?;
         let whole = layout.panels(n) * layout.nr;
-        let mut lines = Lines(memory.first(self.operand_bytes(n, k), n)?);
+        let needed = self.operand_bytes(n, k);
+        let mut lines = Lines(memory.first_of("memory of an operand", needed, n)?);
         Ok(Room {
             panels: lines.take(layout.panels(n) * layout.panel_bytes(k)),
             steps: lines.take(whole),
@@ -256,7 +267,7 @@ impl DynamicMatmul {
     /// Scratch of [`quantize_right`](Self::quantize_right) for a matrix of so many rows and columns, or of
     /// [`finish`](Self::finish) for so many outputs and inputs.
     fn packing_bytes(&self, rows: usize, columns: usize) -> usize {
-        let padded = padded_k(columns.min(usize::MAX / 2));
+        let padded = padded_k(columns);
         let codes = rows.saturating_mul(codes_stride(columns));
         let quantize = (2 * Lines::bytes::<f32>(padded)).saturating_add(Lines::bytes::<u8>(codes));
         let sums = Lines::bytes::<i32>(self.kernels.micro.tile.nr);
@@ -280,8 +291,24 @@ impl DynamicMatmul {
 }
 
 impl DynamicOperand<'_> {
+    /// Output channels.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Inputs of an output channel.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// What the operand was packed by, and is multiplied by; tells the scratch of a product.
+    pub fn matmul(&self) -> DynamicMatmul {
+        self.matmul
+    }
+
     /// Writes `y = factor · x · w`, or `wᵀ`, with `w` the operand that was packed. `x` is
     /// `[rows, inputs]`, its codes those of `range`, at whose ends they saturate; `y` is `[rows, outputs]`.
+    /// NaN has the code of the lower end of its range.
     ///
     /// # Errors
     ///

@@ -94,12 +94,23 @@ impl<'a> Scratch<'a> {
         }
     }
 
-    /// The first `needed` bytes, for a call of `rows` rows.
+    /// The first `needed` bytes of scratch, for a call of `rows` rows.
     pub(crate) fn first(&mut self, needed: usize, rows: usize) -> Result<&mut [u8], Error> {
+        self.first_of("scratch", needed, rows)
+    }
+
+    /// The same of other memory.
+    pub(crate) fn first_of(
+        &mut self,
+        what: &'static str,
+        needed: usize,
+        rows: usize,
+    ) -> Result<&mut [u8], Error> {
         let got = self.bytes();
         let expected = needed;
         let bytes = self.as_mut_slice().get_mut(..needed);
         bytes.ok_or(Error::ScratchTooSmall {
+            what,
             expected,
             got,
             rows,
