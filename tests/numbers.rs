@@ -92,7 +92,8 @@ fn quantize_dequantize_models_give_what_numpy_gives() {
                 golden.zero_point,
             );
             let numbers = numbers
-                .with_bits(golden.weight_bits, golden.activation_bits)
+                .with_weight_bits(golden.weight_bits)
+                .with_activation_bits(golden.activation_bits)
                 .with_bias(golden.bias.clone());
             let Some(layer) = on(isa, numbers) else {
                 continue;
@@ -129,7 +130,9 @@ fn extreme_codes_and_any_zero_point_are_exact() {
             for isa in isas() {
                 let codes = w.iter().map(|w| *w as i8).collect();
                 let numbers = Numbers::new(codes, vec![1.0; n], 1.0, zero);
-                let numbers = numbers.with_bits(weight_bits, activation_bits);
+                let numbers = numbers
+                    .with_weight_bits(weight_bits)
+                    .with_activation_bits(activation_bits);
                 let Some(layer) = on(isa, numbers) else {
                     continue;
                 };
@@ -173,14 +176,14 @@ fn numbers_that_no_layer_has_are_refused_by_name() {
         ),
         (
             Numbers::new(vec![1; 6], vec![], 0.1, 128u8),
-            "in_features: expected 1..=65536, got 0",
+            "out_features (weight scales): expected 1..=9223372036854775807, got 0",
         ),
         (
-            numbers().with_bits(9, 8),
+            numbers().with_weight_bits(9).with_activation_bits(8),
             "weight_bits: expected 2..=8, got 9",
         ),
         (
-            numbers().with_bits(8, 1),
+            numbers().with_weight_bits(8).with_activation_bits(1),
             "activation_bits: expected 2..=8, got 1",
         ),
         (
@@ -200,7 +203,9 @@ fn numbers_that_no_layer_has_are_refused_by_name() {
             "twin shift: expected 0..=12, got 13",
         ),
         (
-            Numbers::new(vec![1, 2, -9, 0, 0, 0], vec![0.5; 2], 0.1, 8u8).with_bits(4, 4),
+            Numbers::new(vec![1, 2, -9, 0, 0, 0], vec![0.5; 2], 0.1, 8u8)
+                .with_weight_bits(4)
+                .with_activation_bits(4),
             "weight code: expected within the range of its bits, got -9 at index 2",
         ),
     ] {
@@ -222,7 +227,12 @@ fn numbers_that_no_layer_has_are_refused_by_name() {
     }
     let far = refusal(Numbers::new(vec![1; 6], vec![0.5; 2], 0.1, 1e9));
     assert!(matches!(far, Error::CorrectionOverflow { channel: 0, .. }));
-    let twin = message(numbers().with_twin_shift(2).with_bits(8, 7));
+    let twin = message(
+        numbers()
+            .with_twin_shift(2)
+            .with_weight_bits(8)
+            .with_activation_bits(7),
+    );
     assert_eq!(
         twin,
         "zero point of a twin quantizer: expected 2^(bits − 1), got 128 at index 0"

@@ -45,10 +45,8 @@ impl Case {
             self.scale,
             self.zero_point,
         )
-        .with_bits(
-            u32::from(self.weight_bits % 10),
-            u32::from(self.activation_bits % 10),
-        );
+        .with_weight_bits(u32::from(self.weight_bits % 10))
+        .with_activation_bits(u32::from(self.activation_bits % 10));
         if self.given & 1 != 0 {
             numbers = numbers.with_bias(rng.inputs(n, self.specials, self.exponents[1]));
         }

@@ -15,8 +15,10 @@ use crate::error::Error;
 use crate::run::panels::PackedWeights;
 use crate::run::select::{self, Kernels};
 
-/// The numbers of a quantized layer, as this crate's calibration, a file, or any other tool gives them:
-/// GPTQ and AWQ tensors, ONNX QDQ models, PyTorch's per-channel int8.
+/// The numbers of a quantized layer, as this crate's calibration, a file, or any other tool gives them: ONNX
+/// QDQ models, PyTorch's per-channel int8, GPTQ's symmetric weights of one group per channel. Weights are
+/// symmetric with a scale per output channel; scales per group of inputs, and weights with a zero point, as
+/// AWQ's, have to be brought into that form first.
 ///
 /// With weight codes `w`, weight scales `s_w`, activation scale `s_x` and zero point `z`, the layer is
 ///
@@ -112,11 +114,15 @@ impl Numbers {
         }
     }
 
-    /// Bits of a weight code and of an activation code, `2..=8` each: weight codes are within
-    /// `−2^(bits−1)..=2^(bits−1) − 1`, activation codes saturate at `0` and `2^bits − 1`.
-    pub fn with_bits(mut self, weight_bits: u32, activation_bits: u32) -> Self {
-        self.params.weight_bits = weight_bits;
-        self.params.affine.bits = activation_bits;
+    /// Bits of a weight code, `2..=8`: codes are within `−2^(bits−1)..=2^(bits−1) − 1`.
+    pub fn with_weight_bits(mut self, bits: u32) -> Self {
+        self.params.weight_bits = bits;
+        self
+    }
+
+    /// Bits of an activation code, `2..=8`: codes saturate at `0` and `2^bits − 1`.
+    pub fn with_activation_bits(mut self, bits: u32) -> Self {
+        self.params.affine.bits = bits;
         self
     }
 
@@ -221,6 +227,7 @@ impl Numbers {
             bias,
         } = &self.params;
         let (n, k) = (self.out_features(), self.in_features());
+        check::dimension("out_features (weight scales)", n, isize::MAX as usize)?;
         check::bits("weight_bits", *weight_bits)?;
         check::bits("activation_bits", affine.bits)?;
         check::dimension("in_features", k, spec::MAX_K)?;
