@@ -12,20 +12,25 @@ use noisyquant::{Executor, Scratch};
 
 #[test]
 fn a_forked_child_runs_on_the_serial_executor() {
-    let problem = Problem::new(197, 384, 384);
+    let problem = Problem::new(400, 768, 768);
     let layer = problem
         .builder()
         .calibration_rows(&problem.x)
         .build()
         .unwrap();
-    let mut y = vec![0f32; 197 * 384];
-    let mut scratch = layer.scratch(197);
+    let mut y = vec![0f32; 400 * 768];
     // rayon's pool has threads in this process, and none in the child.
-    layer
-        .forward_into(&problem.x, &mut y, &mut scratch, Executor::rayon())
-        .unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build();
+    pool.unwrap().install(|| {
+        let mut scratch = layer.scratch(400);
+        let executor = Executor::rayon();
+        assert!(layer.explain_on(400, executor).tasks > 1);
+        layer
+            .forward_into(&problem.x, &mut y, &mut scratch, executor)
+            .unwrap();
+    });
     let expected = bits(&y);
-    let bytes = layer.scratch_bytes(197, 1);
+    let bytes = layer.scratch_bytes(400, 1);
     let mut scratch = Scratch::with_bytes(bytes);
     y.fill(f32::NAN);
 

@@ -86,7 +86,7 @@ fn any_executor_and_number_of_threads_gives_the_same_bits() {
 /// A host's loop may be in any order, on one thread, and even leave tasks out or repeat them.
 #[test]
 fn a_careless_parallel_for_gives_the_same_bits() {
-    let problem = Problem::new(197, 384, 384);
+    let problem = Problem::new(400, 768, 768);
     let layer = problem
         .builder()
         .calibration_rows(&problem.x)
@@ -100,8 +100,9 @@ fn a_careless_parallel_for_gives_the_same_bits() {
     let eager = |count: usize, task: Task<'_>| (0..3 * count).for_each(task);
     let loops: [&ParallelFor<'_>; 4] = [&backwards, &lazy, &idle, &eager];
     for parallel_for in loops {
-        let y = run(&layer, &problem, Executor::host(5, parallel_for));
-        assert_eq!(y, serial);
+        let executor = Executor::host(5, parallel_for);
+        assert!(layer.explain_on(400, executor).tasks > 1);
+        assert_eq!(run(&layer, &problem, executor), serial);
     }
 }
 

@@ -32,7 +32,8 @@ pub(crate) fn strength(problem: &Problem<'_>, recipe: &Recipe) -> Result<Numbers
 }
 
 /// The noise range with the least score on the calibration rows (eq. 11), for given weights; the first of
-/// equals, that is, the least noise. A range at which the correction could overflow is left out.
+/// equals, that is, the least noise. A range with which no layer can be built is left out: its correction
+/// could overflow.
 pub(crate) fn noise(
     problem: &Problem<'_>,
     objective: Objective,

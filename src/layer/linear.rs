@@ -73,7 +73,7 @@ impl QuantLinear {
 
     /// Runs the layer on `x`, row-major `[rows, in_features]`, and returns `[rows, out_features]` of
     /// the same element type. Allocates output and scratch, and runs on the
-    /// [default executor](Executor::default).
+    /// [default executor](Executor::default), which must not be rayon's in the child of a `fork()`.
     ///
     /// # Errors
     ///
@@ -89,7 +89,8 @@ impl QuantLinear {
     }
 
     /// Runs the layer on `x`, row-major `[rows, in_features]`, and writes `y`, `[rows, out_features]`.
-    /// Element types may differ: outputs are rounded to `U`. Allocates nothing.
+    /// Element types may differ: outputs are rounded to `U`. Allocates nothing, but for what rayon does where
+    /// a thread outside of its pool calls.
     ///
     /// An input of NaN is quantized to code 0, as one of −∞ is, so that an output is never NaN. Inputs beyond
     /// the range of the codes saturate.

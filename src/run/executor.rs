@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-/// Calls a task with every number below the first argument, each once, and returns when all are done.
+/// Calls a task with every number below the first argument, each once, and returns when all are done. The
+/// number only counts: a task takes the next part of the work, whatever its number. A panic of a task must
+/// reach the caller.
 pub type ParallelFor<'a> = dyn Fn(usize, &(dyn Fn(usize) + Sync)) + Sync + 'a;
 
 /// Who runs the tasks of a call: the calling thread, rayon's current pool, or the host's own threads.

@@ -7,7 +7,7 @@ use super::executor::{Executor, ParallelFor};
 impl<'a> Executor<'a> {
     /// The host's threads: `parallel_for(count, task)` calls `task` with each of `0..count` once, on any
     /// threads in any order, and returns when all have been done. A call is cut into at most `threads`
-    /// tasks, at least one.
+    /// tasks, at least one. What is left over when it returns is done by the calling thread.
     pub fn host(threads: usize, parallel_for: &'a ParallelFor<'a>) -> Self {
         Executor {
             threads: threads.max(1),

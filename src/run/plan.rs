@@ -110,7 +110,8 @@ impl Plan {
     /// register tiles of rows; they are preferred, since each group of panels quantizes its band anew.
     pub(crate) fn grid(&self, tasks: usize) -> Grid {
         let (m, _, n) = self.shape;
-        let most_bands = (m / (2 * self.mr)).clamp(1, tasks.max(1));
+        // Each of a few thousand bands is worth a look, not each of all that a host may think of.
+        let most_bands = (m / (2 * self.mr)).clamp(1, tasks.clamp(1, 4096));
         let panels = n.div_ceil(self.nr).max(1);
         let grid = |bands: usize| Grid {
             bands,
