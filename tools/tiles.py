@@ -170,7 +170,7 @@ def main():
             faults += check_assembly(cpu, compile_kernels(cpu, options.keep or temporary))
     for path in options.binaries:
         faults += check_binary(path)
-    sys.exit("\n".join(faults))
+    sys.exit("\n".join(faults) or None)
 
 
 main()
