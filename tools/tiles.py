@@ -13,6 +13,8 @@ may then use, and looks at each instruction of the assembly:
 3. It calls nothing that touches tiles: only functions of this assembly that do not, functions outside of the
    crate (memcpy, panics), and, through a pointer, the epilogues of the table, which rule 1 clears.
 
+It does not follow calls of calls or jumps between functions, nor the order of instructions in one.
+
 Of each BINARY, a linked program, it disassembles all and holds it to rule 1, as far as symbols tell. Fails
 too if it finds no tiles at all: then it has not looked at the kernel.
 """

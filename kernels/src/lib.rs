@@ -1,10 +1,10 @@
 //! The leaves of `noisyquant`: hand-written integer SIMD kernels, the table that lists them, and the
 //! scalar specification that they all equal bit for bit.
 //!
-//! This package allocates nothing, starts no threads and reads no environment. It is the only place of
-//! the project that contains `unsafe`, in two shapes: the *leaf*, an `unsafe fn` written for one
-//! instruction set, and the *checked call* in [`ready`], which asserts lengths, holds a proof that the
-//! CPU has the instructions, and then calls the leaf.
+//! This package allocates nothing, starts no threads and reads no environment. It has all `unsafe` of the
+//! library: the *leaf*, an `unsafe fn` written for one instruction set; the *checked call* in [`ready`],
+//! which asserts lengths, holds a proof that the CPU has the instructions, and then calls the leaf; the
+//! memory behind a [`view`]; and the questions that [`cpu`] asks of the CPU and of Linux.
 //!
 //! | module | what is in it |
 //! | --- | --- |
@@ -22,7 +22,8 @@
 //!
 //! # Example
 //!
-//! The sums of one row of codes with a panel of weights, on the best kernel of this CPU:
+//! The sums of one row of codes with a panel of weights, on the last kernel of the table that runs here and
+//! reads codes of a byte. (Making rows ready chooses them: where there is AMX, Linux is asked for it.)
 //!
 //! ```
 //! use noisyquant_kernels::layout::padded_k;
@@ -87,15 +88,23 @@ pub mod row;
 
 mod scalar;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 #[path = "x86/mod.rs"]
 mod arch;
-#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+#[cfg(all(
+    target_arch = "aarch64",
+    target_endian = "little",
+    target_feature = "neon"
+))]
 #[path = "aarch64/mod.rs"]
 mod arch;
 #[cfg(not(any(
-    target_arch = "x86_64",
-    all(target_arch = "aarch64", target_endian = "little")
+    all(target_arch = "x86_64", target_pointer_width = "64"),
+    all(
+        target_arch = "aarch64",
+        target_endian = "little",
+        target_feature = "neon"
+    )
 )))]
 #[path = "portable.rs"]
 mod arch;

@@ -49,14 +49,15 @@ impl MicroKernel {
 impl Prologue {
     /// The row as something to call, or `None` if the CPU lacks the set.
     pub fn ready(&'static self) -> Option<Ready<Prologue>> {
-        self.isa.enable().then_some(Ready(self))
+        // Of a [base](Isa::base), which needs no permission.
+        self.isa.is_available().then_some(Ready(self))
     }
 }
 
 impl Epilogue {
     /// The row as something to call, or `None` if the CPU lacks the set.
     pub fn ready(&'static self) -> Option<Ready<Epilogue>> {
-        self.isa.enable().then_some(Ready(self))
+        self.isa.is_available().then_some(Ready(self))
     }
 }
 
@@ -125,7 +126,8 @@ impl Ready<MicroKernel> {
     ///
     /// `b` holds the panels of the channels of `y`. `working` is memory for
     /// [`wide_panel`](MicroKernel::wide_panel) weights of 16 bits and at least one tile of accumulators,
-    /// better a few. A call without rows or channels does nothing.
+    /// better a few: `wide_panel(k) / 2 + mr · nr` values or more. A call without rows or channels does
+    /// nothing.
     ///
     /// # Panics
     ///

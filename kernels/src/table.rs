@@ -58,4 +58,11 @@ mod tests {
             }
         }
     }
+
+    /// So that making them ready asks for no permission.
+    #[test]
+    fn prologues_and_epilogues_are_of_base_sets() {
+        assert!(prologues().all(|row| row.isa == row.isa.base()));
+        assert!(epilogues().all(|row| row.isa == row.isa.base()));
+    }
 }

@@ -1,5 +1,6 @@
-//! Every assertion of the checked calls: a call that fits, spoilt in one place, must stop at the assertion that
-//! is meant for it. The message tells which it was, so that no other can stand in for one that is missing.
+//! Every assertion of the checked calls: a call that fits, spoilt in one place, must stop at the assertion
+//! that is meant for it. The message tells which it was, so that no other can stand in for one that is
+//! missing.
 
 #![cfg(unix)]
 

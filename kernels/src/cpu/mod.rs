@@ -3,17 +3,26 @@
 //! Without the feature `std` nothing is detected: a set is available if the crate is compiled for CPUs that
 //! have it (`-C target-feature` or `-C target-cpu`).
 
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
+#[cfg(all(feature = "std", target_arch = "x86_64", target_pointer_width = "64"))]
 #[path = "x86/mod.rs"]
 mod detect;
-#[cfg(all(feature = "std", target_arch = "aarch64", target_endian = "little"))]
+#[cfg(all(
+    feature = "std",
+    target_arch = "aarch64",
+    target_endian = "little",
+    target_feature = "neon"
+))]
 #[path = "aarch64.rs"]
 mod detect;
 #[cfg(not(all(
     feature = "std",
     any(
-        target_arch = "x86_64",
-        all(target_arch = "aarch64", target_endian = "little")
+        all(target_arch = "x86_64", target_pointer_width = "64"),
+        all(
+            target_arch = "aarch64",
+            target_endian = "little",
+            target_feature = "neon"
+        )
     )
 )))]
 #[path = "compiled.rs"]
@@ -39,8 +48,8 @@ impl Isa {
     /// Whether this process can run the set: asks the operating system for what needs permission.
     ///
     /// That is [`Isa::Amx`] on Linux. It is asked for once per process, and the answer holds for good: with
-    /// permission, frames of signals grow by the 8 KiB of tiles, in all threads. Linux refuses where a
-    /// thread has a signal stack too small for that. Making a row [`ready`](crate::ready) calls this.
+    /// permission, every thread's signal stack must have room for 8 KiB of tiles more. Linux refuses where a
+    /// thread has one that is too small for that. Making a row [`ready`](crate::ready) calls this.
     pub fn enable(self) -> bool {
         self == Isa::Scalar || detect::enable(self)
     }

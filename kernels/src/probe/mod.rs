@@ -3,15 +3,23 @@
 //! A bench divides a kernel's rate by the rate of its probe in the same run. `asm!`, so that no
 //! compiler can improve the loop away. Each returns the multiply-accumulates that it did.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 #[path = "x86.rs"]
 mod arch;
-#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+#[cfg(all(
+    target_arch = "aarch64",
+    target_endian = "little",
+    target_feature = "neon"
+))]
 #[path = "aarch64.rs"]
 mod arch;
 #[cfg(not(any(
-    target_arch = "x86_64",
-    all(target_arch = "aarch64", target_endian = "little")
+    all(target_arch = "x86_64", target_pointer_width = "64"),
+    all(
+        target_arch = "aarch64",
+        target_endian = "little",
+        target_feature = "neon"
+    )
 )))]
 #[path = "portable.rs"]
 mod arch;

@@ -1,4 +1,8 @@
-//! The rounding operations of the specification without std. libm rounds correctly, and so to the same bits.
+//! The rounding operations of the specification without std, by libm.
+//!
+//! Where the CPU has no fused multiply-add, libm's rounds twice if the result is subnormal. The contract
+//! cannot see it: a code is 0 below one half (eq. 3), and a sum of an integer times an f32 and an f32 (eq. 9)
+//! is a multiple of 2⁻¹⁴⁹, and so exact where it is subnormal.
 
 /// `x · y + z`, rounded once.
 #[inline]
@@ -38,6 +42,8 @@ mod tests {
         a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
     }
 
+    /// On x86 libm takes the CPU's instruction where there is one, as std does; then this says little more
+    /// than that they are called right.
     #[test]
     fn gives_the_bits_of_std() {
         for x in numbers() {

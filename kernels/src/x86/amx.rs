@@ -5,7 +5,7 @@
 //! before left in them. That holds for three reasons. Blocks that are not `pure` stay in order. Compiled
 //! code touches no tile register: LLVM uses them for AMX intrinsics alone, of which there are none. And what
 //! is called between the blocks of a walk are the table's epilogues, which have no such block.
-//! `tools/tiles.py` looks for all of it in the compiled kernels.
+//! `tools/tiles.py` looks for the last two in the compiled kernels.
 //!
 //! The configuration of tiles lives from `ldtilecfg` to `tilerelease` within one call of a leaf, on the
 //! calling thread. `ldtilecfg` takes 44 ns, a third of a tile at K = 384, and so it is loaded once a call.

@@ -70,6 +70,8 @@ fn check_sizes<T: Element + PartialEq + Debug>(
             let untouched = T::from_f32(-7.0);
             y.fill(untouched);
             let accumulators = tiles * kernel.tile.mr * nr;
+            // Not only whole tiles.
+            let accumulators = accumulators + m % 2 * (nr + 3);
             let mut working = Guarded::<i32>::aligned(kernel.wide_panel(k) / 2 + accumulators);
             let out = MatMut::new(&mut y[..], m, n, y_stride).unwrap();
             let operand = Codes {

@@ -14,7 +14,7 @@ use crate::guarded::Guarded;
 pub fn check<T: Element + PartialEq + Debug>(row: Ready<Epilogue>) {
     let mut rng = Rng(13);
     for nr in [5, 8, 16, 32, 48] {
-        for n in (0..=nr).filter(|n| *n > 0) {
+        for n in 1..=nr {
             for m in [1, 2, 3] {
                 let mut c = Guarded::<i32>::new(m * nr);
                 let mut comp = Guarded::<i32>::new(nr);
