@@ -13,17 +13,23 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Allocations of `calls` calls of `work`, after a few for warm-up.
+/// Allocations of `calls` calls of `work`, after a few for warm-up. The least of three counts: a thread of
+/// rayon's that has gone to sleep since the layer was built may allocate in one, but what the work itself
+/// allocates is in all.
 fn allocations(calls: usize, mut work: impl FnMut()) -> usize {
     for _ in 0..50 {
         work();
     }
-    let region = Region::new(ALLOCATOR);
-    for _ in 0..calls {
-        work();
-    }
-    let change = region.change();
-    change.allocations + change.reallocations
+    let mut count = || {
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..calls {
+            work();
+        }
+        let change = region.change();
+        change.allocations + change.reallocations
+    };
+    let counts = [count(), count(), count()];
+    counts.into_iter().min().unwrap_or_default()
 }
 
 #[test]
@@ -42,7 +48,7 @@ fn what_is_called_again_does_not_allocate() {
             let mut y = vec![0f32; m * n];
             let mut scratch = Scratch::with_bytes(layer.scratch_bytes(m, 1));
             let serial = Executor::serial();
-            let count = allocations(20, || {
+            let count = allocations(10, || {
                 layer
                     .forward_into(&x, &mut y, &mut scratch, serial)
                     .unwrap();
@@ -52,7 +58,7 @@ fn what_is_called_again_does_not_allocate() {
             let count = pool.install(|| {
                 let mut scratch = layer.scratch(m);
                 let pool = Executor::rayon();
-                allocations(20, || {
+                allocations(10, || {
                     layer.forward_into(&x, &mut y, &mut scratch, pool).unwrap();
                 })
             });
@@ -61,7 +67,7 @@ fn what_is_called_again_does_not_allocate() {
             let matmul = DynamicMatmul::new(Some(isa)).unwrap();
             let mut memory = Scratch::with_bytes(matmul.operand_bytes(n, k));
             let mut scratch = Scratch::with_bytes(matmul.scratch_bytes(m, n, k));
-            let count = allocations(20, || {
+            let count = allocations(10, || {
                 let left = MatRef::new(&problem.x, m, k, k).unwrap();
                 let right = MatRef::new(&problem.weight, n, k, k).unwrap();
                 let output = MatMut::new(&mut y, m, n, n).unwrap();
