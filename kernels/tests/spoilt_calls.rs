@@ -46,6 +46,8 @@ struct Product {
     sums_past: usize,
     /// Of the output of a block.
     rows: usize,
+    /// Of the codes.
+    code_rows: usize,
     output: Elem,
     channels: [usize; 3],
 }
@@ -62,6 +64,7 @@ impl Product {
             panel_past: 0,
             sums_past: 0,
             rows: 2,
+            code_rows: 2,
             output: Elem::F32,
             channels: [nr; 3],
         }
@@ -75,7 +78,7 @@ impl Product {
         let codes = Codes {
             bytes: &codes,
             stride: self.stride,
-            rows: 2,
+            rows: self.code_rows,
             k: self.k,
             max: 15,
         };
@@ -174,6 +177,17 @@ fn a_spoilt_product_or_block_stops_at_its_assertion() {
                 "rows beyond memory",
                 Product {
                     stride: usize::MAX,
+                    ..fits
+                },
+                "codes",
+            ),
+            (
+                "rows so far apart that their distance overflows",
+                Product {
+                    rows: 3,
+                    code_rows: 3,
+                    stride: usize::MAX,
+                    sums: fits.sums + nr,
                     ..fits
                 },
                 "codes",
