@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tool::{Bench, golden, text};
+use tool::{Bench, golden, json, text};
 
 /// Files in the place to work in, but the pictures.
 fn files(bench: &Bench) -> Vec<String> {
@@ -41,6 +41,57 @@ fn a_truncated_checkpoint() {
         error.contains("nowhere") && error.contains("No such file"),
         "{error}"
     );
+}
+
+/// A pipe is read to its end, and one that nobody may ever write to is not waited for.
+#[cfg(unix)]
+#[test]
+fn pipes_as_a_checkpoint() {
+    let bench = Bench::new();
+    let model = Path::new(&bench.checkpoint).join("model.safetensors");
+    let mut bare = bench.command(&["inspect", "/dev/stdin", "--json"]);
+    let mut child = bare
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let whole = fs::read(&model).unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &whole).unwrap();
+    let piped = child.wait_with_output().unwrap();
+    assert!(piped.status.success());
+    fs::write(bench.path("same.safetensors"), &whole).unwrap();
+    let mut bare = bench.command(&["inspect", "same.safetensors", "--json"]);
+    let from_file = bare.stderr(Stdio::null()).output().unwrap();
+    let layers = |printed: Vec<u8>| json(&text(printed))["layers"].clone();
+    assert_eq!(layers(piped.stdout), layers(from_file.stdout));
+
+    let pipe = bench.path("pipe.safetensors");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let folder = bench.path("folder");
+    fs::create_dir(&folder).unwrap();
+    let within = format!("{folder}/model.safetensors");
+    assert!(
+        Command::new("mkfifo")
+            .arg(within)
+            .status()
+            .unwrap()
+            .success()
+    );
+    for (path, got) in [
+        (&*pipe, "a named pipe"),
+        (&*folder, "a named pipe"),
+        ("/dev/zero", "a device"),
+    ] {
+        let error = bench.fail(&["inspect", path]);
+        assert!(error.contains(got), "{error}");
+    }
 }
 
 #[test]
