@@ -129,6 +129,52 @@ fn a_wrong_architecture_or_pair() {
     assert_eq!(files(&bench), ["int8"]);
 }
 
+/// Outputs that overflow have no error that a report could tell.
+#[test]
+fn a_head_whose_outputs_overflow() {
+    let bench = Bench::new();
+    let folder = Path::new(&bench.checkpoint);
+    let whole = fs::read(folder.join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&whole).unwrap();
+    let tensors = file.tensors().into_iter().map(|(name, view)| {
+        let mut bytes = view.data().to_vec();
+        if name == "classifier.weight" {
+            let (sign, huge) = (1 << 31, 3e38f32.to_bits());
+            for (at, four) in bytes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                *four = (huge | sign * (at as u32 % 2)).to_le_bytes();
+            }
+        }
+        (name, view.dtype(), view.shape().to_vec(), bytes)
+    });
+    let tensors: Vec<_> = tensors.collect();
+    let views = tensors.iter().map(|(name, number, shape, bytes)| {
+        let view = safetensors::tensor::TensorView::new(*number, shape.clone(), bytes).unwrap();
+        (name, view)
+    });
+    let huge = bench.path("huge");
+    fs::create_dir(&huge).unwrap();
+    for name in ["config.json", "preprocessor_config.json"] {
+        fs::copy(folder.join(name), format!("{huge}/{name}")).unwrap();
+    }
+    let path = format!("{huge}/model.safetensors");
+    safetensors::serialize_to_file(views, None, path.as_ref()).unwrap();
+    for bias in ["none", "auto"] {
+        fs::write(bench.path("out"), "before").unwrap();
+        let arguments = [
+            "--images",
+            &bench.images,
+            "-o",
+            "out",
+            "--bias",
+            bias,
+            "--rows",
+            "64",
+        ];
+        bench.fail(&[&["quantize", &huge], &arguments[..]].concat());
+        assert_eq!(fs::read(bench.path("out")).unwrap(), b"before", "{bias}");
+    }
+}
+
 #[test]
 fn an_unreadable_image_in_the_folder() {
     let bench = Bench::new();
