@@ -510,6 +510,7 @@ fn a_limit_of_memory() {
             .args(["-c", &script, env!("CARGO_BIN_EXE_noisyquant")])
             .args(bench.quantize_arguments("out", &["--image-size", "640"]))
             .env("RAYON_NUM_THREADS", "1")
+            .env_remove("RUST_BACKTRACE")
             .current_dir(bench.path(""))
             .output()
             .unwrap();

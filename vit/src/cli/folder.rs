@@ -68,7 +68,14 @@ pub(super) fn load(
     paths: &[impl AsRef<Path> + Sync],
     config: &Config,
 ) -> Result<Vec<f32>, Failure> {
-    let load = |path: &_| photo::load(AsRef::as_ref(path), &config.preprocess, config.channels);
+    let load = |path: &_| {
+        photo::load(
+            AsRef::as_ref(path),
+            &config.preprocess,
+            config.channels,
+            &photo::Options::default(),
+        )
+    };
     let loaded: Vec<Result<Vec<f32>, _>> = paths.par_iter().map(load).collect();
     let loaded: Result<Vec<_>, _> = loaded.into_iter().collect();
     Ok(loaded?.concat())
