@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
+use super::foreign::recognise;
 use crate::error::Error;
 
 /// Parsed files that know which of their tensors nobody has taken yet.
@@ -26,9 +27,15 @@ impl<'a> Tensors<'a> {
 
     /// Parse the header of another file; the numbers stay in `bytes` until they are taken.
     pub(crate) fn add(&mut self, bytes: &'a [u8]) -> Result<(), Error> {
-        let wrap = |source| Error::File {
-            length: bytes.len(),
-            source,
+        let wrap = |source| match recognise(bytes) {
+            Some(format) => Error::Format {
+                expected: "a safetensors file",
+                got: format.into(),
+            },
+            None => Error::File {
+                length: bytes.len(),
+                source,
+            },
         };
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(wrap)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(wrap)?;
