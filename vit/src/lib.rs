@@ -40,6 +40,7 @@ mod measure;
 mod model;
 mod ops;
 mod quantize;
+mod readable;
 mod store;
 mod warning;
 

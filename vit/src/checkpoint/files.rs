@@ -1,17 +1,11 @@
-//! Checkpoints on disk: one safetensors file, a folder, or shards named by an index; mapped into
-//! memory where that is possible, so that only what is read of them is loaded.
+//! Checkpoints on disk: one safetensors file, a folder, or shards named by an index.
 
 use std::{
     collections::BTreeSet,
-    fs::File,
-    io::{self, Read},
-    ops::Deref,
     path::{Path, PathBuf},
 };
 
-use vmap::Map;
-
-use super::{json::Entries, tensors::Tensors};
+use super::{bytes::Bytes, json::Entries, tensors::Tensors};
 use crate::{error::Error, warning::Warnings};
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -19,28 +13,11 @@ const MODEL: &str = "model.safetensors";
 /// Most file names in an error.
 const NAMED: usize = 3;
 
-/// The files of a checkpoint: shards, and the JSON files beside them.
+/// The files of a checkpoint: open shards, and the JSON files beside them.
 pub(crate) struct Files {
     shards: Vec<(PathBuf, Bytes)>,
     folder: PathBuf,
     warnings: Warnings,
-}
-
-/// The bytes of a file.
-enum Bytes {
-    Mapped(Map),
-    Read(Vec<u8>),
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Read(bytes) => bytes,
-        }
-    }
 }
 
 impl Files {
@@ -58,7 +35,7 @@ impl Files {
             _ => vec![path],
         };
         let shards = shards.into_iter().map(|path| {
-            let bytes = bytes(&path).map_err(|source| Error::open(&path, source))?;
+            let bytes = Bytes::open(&path)?;
             Ok((path, bytes))
         });
         Ok(Self {
@@ -72,7 +49,7 @@ impl Files {
     pub(crate) fn tensors(&self) -> Result<Tensors<'_>, Error> {
         let mut tensors = Tensors::default();
         for (path, bytes) in &self.shards {
-            tensors.add(bytes).map_err(|error| error.at(path))?;
+            tensors.add(bytes.view()).map_err(|error| error.at(path))?;
         }
         Ok(tensors)
     }
@@ -81,7 +58,7 @@ impl Files {
     pub(crate) fn bytes(&self) -> u64 {
         self.shards
             .iter()
-            .map(|(_, bytes)| bytes.len() as u64)
+            .map(|(_, bytes)| bytes.view().len() as u64)
             .sum()
     }
 
@@ -181,18 +158,35 @@ fn shards_of(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, Error> {
     shards.collect()
 }
 
-/// The bytes of a file: mapped, or read where there is nothing to map (a pipe) or the file system does not
-/// map.
-fn bytes(path: &Path) -> io::Result<Bytes> {
-    let mut file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_file()
-        && metadata.len() > 0
-        && let Ok(map) = Map::with_options().map(&file)
-    {
-        return Ok(Bytes::Mapped(map));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::embedded;
+
+    #[test]
+    fn a_file_that_becomes_shorter_while_it_is_read_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(MODEL);
+        std::fs::write(&path, embedded::WEIGHTS).unwrap();
+        let files = Files::open(folder.path()).unwrap();
+        let mut tensors = files.tensors().unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(embedded::WEIGHTS.len() as u64 / 2).unwrap();
+        // What is there still is read, and the rest is not made up.
+        let names: Vec<String> = tensors.names().map(String::from).collect();
+        let mut lost = 0;
+        for name in names.iter().filter(|name| name.contains("norm1.bias")) {
+            let shape: [usize; 1] = tensors.shape(name, "[width]").unwrap();
+            match tensors.take_f32(name, &shape) {
+                Ok(values) => assert_eq!(values.len(), shape[0]),
+                Err(error) => {
+                    assert!(matches!(error, Error::Read { .. }), "{error}");
+                    assert!(error.to_string().contains(name.as_str()), "{error}");
+                    lost += 1;
+                }
+            }
+        }
+        assert!(lost > 0, "{names:?}");
+        assert!(tensors.files()[0].whole().is_err());
     }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(Bytes::Read(bytes))
 }

@@ -128,6 +128,11 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
         None => quantized,
     };
     let bytes = quantized.to_bytes()?;
+    // What does not open again replaces nothing.
+    Model::from_safetensors(&bytes).map_err(|error| {
+        let output = arguments.output.display();
+        format!("{output}: expected a model that opens again, got: {error}")
+    })?;
     output.finish(&bytes)?;
     let summary = Summary {
         output: arguments.output.display().to_string(),

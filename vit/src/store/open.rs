@@ -26,11 +26,10 @@ impl Model {
     /// Open a float checkpoint or a quantized file: a safetensors file, a
     /// `model.safetensors.index.json` that names shards, or a folder that holds one of these.
     ///
-    /// Tensors are F16, BF16 or F32, named as timm or Hugging Face's transformers name them, wrappers such
-    /// as `module.` before all names allowed. Files are mapped where that is possible, so nothing may write
-    /// to them in the meantime. Sizes come from the tensors'
-    /// shapes; `config.json` and `preprocessor_config.json` beside the file tell the rest, or else
-    /// the habits of the architecture do.
+    /// Tensors are F16, BF16 or F32, named as timm or Hugging Face's transformers name them; wrappers such as
+    /// `module.` may stand before all names. Sizes come from the tensors' shapes; `config.json` and
+    /// `preprocessor_config.json` beside the file tell the rest, or else the habits of the architecture do,
+    /// of which [`Model::warnings`] tells.
     ///
     /// # Errors
     ///
@@ -155,8 +154,12 @@ fn read_quantized(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model, 
         .apply(&mut config.preprocess, &mut warnings);
     config.check()?;
     let mut quantized = BTreeMap::new();
-    for bytes in tensors.files() {
-        quantized.extend(io::from_bytes(bytes, options.isa).map_err(Error::Quantized)?);
+    for file in tensors.files() {
+        let bytes = file.whole().map_err(|source| Error::Read {
+            what: "quantized layers".into(),
+            source,
+        })?;
+        quantized.extend(io::from_bytes(&bytes, options.isa).map_err(Error::Quantized)?);
     }
     let names = Names::own(matches!(config.architecture, Architecture::Swin(_)));
     Model::build(Source::new(tensors, names, quantized), config)?
