@@ -15,7 +15,7 @@ use super::{
     jpeg,
     resize::{Rows, memory},
 };
-use crate::readable;
+use crate::{checkpoint::recognise, readable};
 
 /// Most bytes of a pixel in memory: four numbers of 16 bits.
 const MAX_PIXEL: u64 = 8;
@@ -33,7 +33,7 @@ pub(super) struct Opened {
 
 enum Source {
     /// A PNG by rows.
-    Rows(png::Reader<BufReader<File>>),
+    Rows(Box<png::Reader<BufReader<File>>>),
     /// All at once.
     Whole(Box<dyn ImageDecoder>),
 }
@@ -49,8 +49,8 @@ impl Opened {
             .read_to_end(&mut head)
             .map_err(text)?;
         file.rewind().map_err(text)?;
-        let format =
-            image::guess_format(&head).map_err(|_| "no image of a format that is known")?;
+        let format = image::guess_format(&head)
+            .map_err(|_| recognise(&head).unwrap_or("no image of a format that is known"))?;
         let most = max_pixels.saturating_mul(MAX_PIXEL);
         if format == ImageFormat::Png {
             let reader = png_reader(file.try_clone().map_err(text)?, most)?;
@@ -59,7 +59,7 @@ impl Opened {
             let turned = turn && exif.and_then(Orientation::from_exif_chunk).is_some();
             if !turned && !info.interlaced {
                 let stored = [info.width, info.height].map(|size| size as usize);
-                let source = Source::Rows(reader);
+                let source = Source::Rows(Box::new(reader));
                 let turn = Turn::of(Orientation::NoTransforms);
                 return Ok(Self {
                     source,
@@ -229,7 +229,7 @@ fn png_reader(file: File, most: u64) -> Result<png::Reader<BufReader<File>>, Str
 
 /// A PNG that is decoded as its rows are asked for.
 struct PngRows {
-    reader: png::Reader<BufReader<File>>,
+    reader: Box<png::Reader<BufReader<File>>>,
     size: [usize; 2],
 }
 
