@@ -504,7 +504,7 @@ fn errors_that_nobody_can_read() {
 #[test]
 fn a_limit_of_memory() {
     let bench = Bench::new();
-    for limit in [60_000, 100_000, 200_000, 300_000] {
+    for limit in [80_000, 120_000, 200_000] {
         let script = format!("ulimit -v {limit}; exec \"$0\" \"$@\"");
         let output = Command::new("sh")
             .args(["-c", &script, env!("CARGO_BIN_EXE_noisyquant")])

@@ -1,11 +1,14 @@
 //! The `noisyquant` command: one module for each subcommand.
 
 mod bench;
+mod class_map;
+mod classes;
 mod compare;
 mod eval;
 mod failure;
 mod folder;
 mod inspect;
+mod memory;
 mod model;
 mod output;
 mod overrides;
@@ -33,6 +36,7 @@ mod unnamed;
 #[cfg(not(target_os = "linux"))]
 #[path = "unnamed_other.rs"]
 mod unnamed;
+mod walk;
 mod warner;
 
 use std::{

@@ -57,8 +57,17 @@ fn end() {
 }
 
 impl OutputFile {
-    /// Make sure that a file can be written at `target`, before any long work is done for it.
-    pub(super) fn create(target: &Path) -> Result<Self, Failure> {
+    /// Make sure that a file can be written at `target`, which is none of `inputs` by any path, before any
+    /// long work is done for it.
+    pub(super) fn create(target: &Path, inputs: &[PathBuf]) -> Result<Self, Failure> {
+        let is_target = |input: &&PathBuf| platform::is_same_file(target, input);
+        if let Some(input) = inputs.iter().find(is_target) {
+            let (target, input) = (target.display(), input.display());
+            return Err(format!(
+                "{target}: expected an output that is no input, got the file that is read as {input}"
+            )
+            .into());
+        }
         let failure = |error: io::Error| cannot_write(target, error);
         HANDLER.call_once(|| signals::on_end(end));
         let target = &followed(target).map_err(failure)?;

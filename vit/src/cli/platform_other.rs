@@ -1,7 +1,7 @@
 //! What output files need of a system that is no Unix.
 
 use std::{
-    fs::{File, Metadata, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io,
     path::Path,
 };
@@ -18,6 +18,12 @@ pub(super) fn with_usual_permissions<'a, 'b, 'c>(
 /// Give `file` the permissions of another.
 pub(super) fn give(file: &File, other: &Metadata) -> io::Result<()> {
     file.set_permissions(other.permissions())
+}
+
+/// Whether two paths lead to the same file.
+pub(super) fn is_same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).ok();
+    real(a).is_some_and(|a| Some(a) == real(b))
 }
 
 /// Open to write.

@@ -1,7 +1,7 @@
 //! What output files need of a Unix system.
 
 use std::{
-    fs::{File, Metadata, OpenOptions, Permissions},
+    fs::{self, File, Metadata, OpenOptions, Permissions},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::Path,
@@ -22,6 +22,16 @@ pub(super) fn give(file: &File, other: &Metadata) -> io::Result<()> {
     // Owners first, for a change of them takes some permissions away.
     let _ = fchown(file, Some(other.uid()), Some(other.gid()));
     file.set_permissions(other.permissions())
+}
+
+/// Whether two paths lead to the same file, which is not opened: a pipe would be waited for.
+pub(super) fn is_same_file(a: &Path, b: &Path) -> bool {
+    let id = |path: &Path| {
+        fs::metadata(path)
+            .map(|found| (found.dev(), found.ino()))
+            .ok()
+    };
+    id(a).is_some_and(|a| Some(a) == id(b))
 }
 
 /// Open to write. A pipe that nobody reads is an error at once, where it would be waited for.
