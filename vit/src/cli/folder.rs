@@ -33,10 +33,10 @@ pub(super) struct ImageFlags {
 
 impl ImageFlags {
     fn options(&self) -> photo::Options {
-        let mut options = photo::Options::default();
-        options.turn = !self.ignore_orientation;
-        options.max_pixels = self.max_pixels;
-        options
+        photo::Options {
+            turn: !self.ignore_orientation,
+            max_pixels: self.max_pixels,
+        }
     }
 }
 

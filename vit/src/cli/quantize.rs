@@ -252,9 +252,21 @@ fn sample(
     let mut calibration = Calibration::new(float, rows, seed)?;
     let mut workspace = Workspace::new(float, BATCH);
     let bar = progress::bar(images.len(), "running the float model");
+    let (mut first, mut alike) = (Vec::new(), true);
     let count = reader.for_each_batch(images, BATCH, &bar, |_, input| {
+        let mut inputs = input.chunks_exact(float.config().pixels());
+        if let (true, Some(image)) = (first.is_empty(), inputs.next()) {
+            first = image.to_vec();
+        }
+        alike &= inputs.all(|image| image == first);
         Ok(calibration.observe(float, input, &mut workspace)?)
     })?;
+    if alike && count > 1 {
+        let mut warnings = Warnings::default();
+        let text = format!("expected images that differ, got {count} that are the same to the model");
+        warnings.add("calibration", text);
+        reader.warner.tell(&warnings)?;
+    }
     Ok((calibration, count))
 }
 

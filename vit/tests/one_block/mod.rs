@@ -165,7 +165,13 @@ impl Written {
 
 pub fn logits(model: &Model, picture: &str) -> Vec<f32> {
     let config = model.config();
-    let input = photo::load(&data(picture), &config.preprocess, config.channels).unwrap();
+    let input = photo::load(
+        &data(picture),
+        &config.preprocess,
+        config.channels,
+        &photo::Options::default(),
+    )
+    .unwrap();
     let mut logits = vec![0.0; config.classes];
     let mut workspace = Workspace::new(model, 1);
     model
