@@ -1,5 +1,5 @@
-//! Files that are almost right: quantized models and configurations, changed at random places. Each is read to
-//! an error or to a model that runs, without a panic and in little time.
+//! Files that are almost right: quantized models and configurations, changed at random places. Each is read
+//! to an error or to a model that runs, without a panic and in little time.
 
 mod tool;
 
