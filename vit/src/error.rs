@@ -14,6 +14,14 @@ pub enum Error {
         /// What the parser found.
         source: safetensors::SafeTensorError,
     },
+    /// The bytes are those of another format, which is known.
+    #[error("expected {expected}, got {got}")]
+    Format {
+        /// What they should be.
+        expected: &'static str,
+        /// What they are.
+        got: String,
+    },
     /// A file or folder could not be opened.
     #[error("{}: expected a readable file or folder, got: {source}", path.display())]
     Open {

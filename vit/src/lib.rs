@@ -45,8 +45,8 @@ mod store;
 mod warning;
 
 pub use config::{
-    Architecture, Config, Head, Interpolation, Overrides, Padding, Preprocess, StageConfig,
-    SwinConfig, VitConfig,
+    Activation, Architecture, Config, Head, Interpolation, Judgement, Overrides, Padding,
+    Preprocess, StageConfig, SwinConfig, VitConfig,
 };
 pub use error::Error;
 pub use input::{Images, embedded, photo};

@@ -1,10 +1,10 @@
-//! What was assumed or passed over while a checkpoint or a folder was read.
+//! What was guessed or passed over while a checkpoint or a folder was read.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Something that was assumed because nothing states it, or that was passed over: `WHAT: TEXT`.
+/// Something that was guessed because nothing states it, or that was passed over: `WHAT: TEXT`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Warning(String);
@@ -33,7 +33,7 @@ impl Warnings {
         self.0.iter()
     }
 
-    /// Whether nothing was assumed or passed over.
+    /// Whether nothing was guessed or passed over.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -45,9 +45,9 @@ impl Warnings {
         self.insert(Warning(line))
     }
 
-    /// Record that `what` is assumed to be `value`, which `flag` would say.
-    pub(crate) fn assume(&mut self, what: &str, value: impl fmt::Display, flag: &str) {
-        let text = format!("expected the checkpoint to state it, got nothing; assumed {value}");
+    /// Record that `what` is guessed to be `value`, which `flag` would say.
+    pub(crate) fn guess(&mut self, what: &str, value: impl fmt::Display, flag: &str) {
+        let text = format!("expected the checkpoint to state it, got nothing; guessed {value}");
         self.add(what, format!("{text} ({flag} says otherwise)"));
     }
 

@@ -30,6 +30,8 @@ fn preprocess() -> Preprocess {
     Preprocess {
         resize: 20,
         keep_aspect: true,
+        border: false,
+        half_to_even: false,
         crop: 16,
         interpolation: Interpolation::Bicubic,
         rescale: 1.0 / 255.0,

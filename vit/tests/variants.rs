@@ -366,8 +366,8 @@ fn absurd_sizes_are_refused() {
         (r#""width":12"#, r#""width":9223372036854775808"#),
         (r#""depth":2"#, r#""depth":18446744073709551615"#),
         (r#""patch_size":4"#, r#""patch_size":0"#),
-        (r#""version":2"#, r#""version":3"#),
-        (r#""version":2"#, r#""version":0"#),
+        (r#""version":3"#, r#""version":4"#),
+        (r#""version":3"#, r#""version":0"#),
         (r#""attention":"f32""#, r#""attention":"int8""#),
     ] {
         let mut file = File::parse(&model.to_bytes().unwrap());
@@ -388,8 +388,8 @@ fn absurd_sizes_are_refused() {
 fn settings_are_read() {
     let vit = variant("hf-vit").open();
     let config = vit.config();
-    assert_eq!(config.labels[2], "terrapin");
-    assert_eq!(config.labels[10], "banana");
+    assert_eq!(config.label(2), Some("terrapin"));
+    assert_eq!(config.label(10), Some("banana"));
     assert!(!config.preprocess.keep_aspect);
     assert_eq!((config.preprocess.resize, config.preprocess.crop), (40, 40));
     assert_eq!(config.preprocess.mean, [0.5; 3]);

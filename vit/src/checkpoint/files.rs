@@ -1,36 +1,32 @@
 //! Checkpoints on disk: one safetensors file, a folder, or shards named by an index.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, de::DeserializeOwned};
-
-use super::{bytes::Bytes, tensors::Tensors};
-use crate::error::Error;
+use super::{bytes::Bytes, json::Entries, tensors::Tensors};
+use crate::{error::Error, warning::Warnings};
 
 const INDEX: &str = "model.safetensors.index.json";
 const MODEL: &str = "model.safetensors";
+/// Most file names in an error.
+const NAMED: usize = 3;
 
 /// The files of a checkpoint: open shards, and the JSON files beside them.
 pub(crate) struct Files {
     shards: Vec<(PathBuf, Bytes)>,
     folder: PathBuf,
-}
-
-/// `model.safetensors.index.json`: which shard holds which tensor.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
+    warnings: Warnings,
 }
 
 impl Files {
     /// Open what `path` names: a safetensors file, an index of shards, or a folder that holds one of
     /// these.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let mut warnings = Warnings::default();
         let path = match path.is_dir() {
-            true => in_folder(path)?,
+            true => in_folder(path, &mut warnings)?,
             false => path.to_path_buf(),
         };
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
@@ -45,6 +41,7 @@ impl Files {
         Ok(Self {
             shards: shards.collect::<Result<_, Error>>()?,
             folder,
+            warnings,
         })
     }
 
@@ -59,49 +56,73 @@ impl Files {
 
     /// Bytes of all shards.
     pub(crate) fn bytes(&self) -> u64 {
-        let lengths = self
-            .shards
+        self.shards
             .iter()
-            .map(|(_, bytes)| bytes.view().len() as u64);
-        lengths.sum()
+            .map(|(_, bytes)| bytes.view().len() as u64)
+            .sum()
+    }
+
+    /// What was passed over to find these files.
+    pub(crate) fn warnings(&self) -> &Warnings {
+        &self.warnings
     }
 
     /// The JSON file `name` beside the shards, if there is one.
-    pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+    pub(crate) fn json(&self, name: &str) -> Result<Option<Entries>, Error> {
         let path = self.folder.join(name);
         match path.is_file() {
-            true => read_json(&path).map(Some),
+            true => Entries::read(&path).map(Some),
             false => Ok(None),
         }
     }
 }
 
-/// The file to open in a folder.
-fn in_folder(folder: &Path) -> Result<PathBuf, Error> {
-    for name in [INDEX, MODEL] {
-        let path = folder.join(name);
-        if path.is_file() {
-            return Ok(path);
+/// The file to open in a folder; as transformers does, a whole model before shards.
+fn in_folder(folder: &Path, warnings: &mut Warnings) -> Result<PathBuf, Error> {
+    let (model, index) = (folder.join(MODEL), folder.join(INDEX));
+    if model.is_file() {
+        let same = || shards_of(&index, folder).is_ok_and(|shards| shards == [model.clone()]);
+        if index.is_file() && !same() {
+            let text = format!("expected this or {MODEL}, got both; passed over");
+            warnings.add(&index.display().to_string(), text);
         }
+        return Ok(model);
     }
-    let entries = folder
-        .read_dir()
-        .map_err(|source| Error::open(folder, source))?;
-    let mut files: Vec<PathBuf> = entries
+    if index.is_file() {
+        return Ok(index);
+    }
+    let entries = folder.read_dir();
+    let entries = entries.map_err(|source| Error::open(folder, source))?;
+    let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "safetensors")
-        })
         .collect();
-    match (files.pop(), files.len()) {
-        (Some(path), 0) => Ok(path),
-        (last, rest) => Err(Error::Setting {
+    paths.sort();
+    let has = |path: &Path, extensions: &[&str]| {
+        let extension = path.extension().unwrap_or_default();
+        extensions.iter().any(|known| extension == *known)
+    };
+    let mut files = paths.iter().filter(|path| has(path, &["safetensors"]));
+    match (files.next(), files.count()) {
+        (Some(path), 0) => Ok(path.clone()),
+        (first, rest) => Err(Error::Setting {
             what: format!("folder {}", folder.display()),
-            expected: format!("{INDEX}, {MODEL} or a single safetensors file"),
-            got: match rest + usize::from(last.is_some()) {
-                0 => "none of them".into(),
-                count => format!("{count} safetensors files"),
+            expected: format!("{MODEL}, {INDEX} or a single safetensors file"),
+            got: match first {
+                Some(_) => format!("{} safetensors files", 1 + rest),
+                None => {
+                    let others = [
+                        "bin", "pth", "pt", "ckpt", "onnx", "gguf", "h5", "msgpack", "npz",
+                    ];
+                    let others = paths.iter().filter(|path| has(path, &others));
+                    let names = others
+                        .filter_map(|path| path.file_name()?.to_str())
+                        .take(NAMED);
+                    let names: Vec<&str> = names.collect();
+                    match names.is_empty() {
+                        true => "none of them".into(),
+                        false => format!("none of them, but {}", names.join(", ")),
+                    }
+                }
             },
         }),
     }
@@ -109,8 +130,18 @@ fn in_folder(folder: &Path) -> Result<PathBuf, Error> {
 
 /// The shards that an index names, each once.
 fn shards_of(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let Index { weight_map } = read_json(index)?;
-    let names: BTreeSet<String> = weight_map.into_values().collect();
+    let of_tensors = Entries::read(index)?.object("weight_map")?;
+    let mut names = BTreeSet::new();
+    for tensor in of_tensors.keys() {
+        names.extend(of_tensors.text(tensor)?);
+    }
+    if names.is_empty() {
+        return Err(Error::Setting {
+            what: index.display().to_string(),
+            expected: "`weight_map`, names of shards by tensor".into(),
+            got: "none".into(),
+        });
+    }
     let shards = names.into_iter().map(|name| {
         match Path::new(&name)
             .file_name()
@@ -125,14 +156,6 @@ fn shards_of(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, Error> {
         }
     });
     shards.collect()
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::open(path, source))?;
-    serde_json::from_str(&text).map_err(|source| {
-        let what = path.display().to_string();
-        Error::Json { what, source }
-    })
 }
 
 #[cfg(test)]

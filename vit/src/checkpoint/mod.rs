@@ -2,9 +2,13 @@
 
 mod bytes;
 mod files;
+mod foreign;
+mod json;
 mod names;
 mod tensors;
 
 pub(crate) use files::Files;
-pub(crate) use names::Names;
+pub(crate) use foreign::recognise;
+pub(crate) use json::Entries;
+pub(crate) use names::{Leftover, Names};
 pub(crate) use tensors::Tensors;

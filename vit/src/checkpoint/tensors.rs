@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use half::{bf16, f16};
 use safetensors::Dtype;
 
-use super::bytes::{Place, View};
+use super::{
+    bytes::{Place, View},
+    foreign::recognise,
+};
 use crate::error::Error;
 
 /// Parsed files that know which of their tensors nobody has taken yet.
@@ -34,7 +37,7 @@ impl<'a> Tensors<'a> {
 
     /// Parse the header of another file; the numbers stay in it until they are taken.
     pub(crate) fn add(&mut self, view: View<'a>) -> Result<(), Error> {
-        let (header, start) = view.header()?;
+        let (header, start) = view.header().map_err(|error| named(view, error))?;
         self.metadata
             .extend(header.metadata().clone().unwrap_or_default());
         for (name, info) in header.tensors() {
@@ -188,6 +191,21 @@ fn halves(count: usize, read: impl Fn(&mut [u8]) -> Result<(), Error>) -> Result
     read(bytemuck::cast_slice_mut(&mut bits))?;
     bits.iter_mut().for_each(|bits| *bits = u16::from_le(*bits));
     Ok(bits)
+}
+
+/// The error of a file that is no safetensors file, by the name of its format if that is known.
+fn named(view: View<'_>, error: Error) -> Error {
+    /// Bytes that tell a format.
+    const BEGINNING: usize = 64;
+    let mut start = vec![0; view.len().min(BEGINNING)];
+    let read = view.read(0, &mut start);
+    match read.ok().and_then(|()| recognise(&start)) {
+        Some(format) => Error::Format {
+            expected: "a safetensors file",
+            got: format.into(),
+        },
+        None => error,
+    }
 }
 
 fn missing(name: &str, expected: String) -> Error {

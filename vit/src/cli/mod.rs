@@ -47,13 +47,13 @@ Examples:
   noisyquant compare checkpoint/ int8.safetensors --images other-photos/
   noisyquant report checkpoint/ int8.safetensors --images other-photos/ -o report.html
 
-What a checkpoint does not say is assumed and told on stderr, in a line that begins with `warning:`; --json \
+What a checkpoint does not say is guessed and told on stderr, in a line that begins with `warning:`; --json \
 has it under `warnings`, and a quantized file keeps it. With --strict it is a failure.
 
 Exit status: 0 done, 1 failed with one line on stderr, 2 wrong usage."
 )]
 struct Cli {
-    /// Fail where something had to be assumed or was passed over, instead of warning of it on stderr
+    /// Fail where something had to be guessed or was passed over, instead of warning of it on stderr
     #[arg(long, global = true)]
     strict: bool,
     #[command(subcommand)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{failure::Failure, overrides::OverrideFlags, warner::Warner};
 use crate::{model::Model, store::OpenOptions};
 
-/// The model at `path`, after telling what was assumed of it.
+/// The model at `path`, after telling what was guessed of it.
 pub(super) fn open(
     path: &Path,
     options: &OpenOptions,
@@ -60,8 +60,8 @@ pub(super) fn require_head(model: &Model, path: &Path) -> Result<(), Failure> {
 
 /// What class `class` is called.
 pub(super) fn label(model: &Model, class: usize) -> String {
-    match model.config().labels.get(class) {
-        Some(label) => label.clone(),
+    match model.config().label(class) {
+        Some(label) => label.into(),
         None => format!("class {class}"),
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use crate::warning::Warnings;
 
-/// A result as JSON, with what was assumed on the way to it.
+/// A result as JSON, with what was guessed on the way to it.
 #[derive(Serialize)]
 struct Warned<'a, T> {
     #[serde(flatten)]

@@ -81,15 +81,13 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
 
 /// The `count` likeliest classes.
 fn top(model: &Model, logits: &[f32], count: usize) -> Vec<Class> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let power = |logit: f32| f64::from(logit - most).exp();
-    let sum: f64 = logits.iter().copied().map(power).sum();
+    let probabilities = model.config().judgement.probabilities(logits);
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
     let class = |class: usize| Class {
         class,
         label: model::label(model, class),
-        probability: power(logits[class]) / sum,
+        probability: probabilities[class],
         logit: logits[class],
     };
     order.into_iter().take(count).map(class).collect()

@@ -38,6 +38,9 @@ pub struct VitConfig {
     pub mlp_width: usize,
     /// Added to the variance in every LayerNorm.
     pub layer_norm_eps: f32,
+    /// Between the layers of an MLP.
+    #[serde(default)]
+    pub activation: Activation,
     /// Whether a distillation token follows the class token.
     pub distilled: bool,
     /// Register tokens after these.
@@ -47,6 +50,20 @@ pub struct VitConfig {
     pub layer_scale: bool,
     /// What the logits are made of.
     pub head: Head,
+}
+
+/// What is between the layers of an MLP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Activation {
+    /// GELU with the error function, `x · Φ(x)`.
+    #[default]
+    Gelu,
+    /// GELU approximated by tanh.
+    GeluTanh,
+    /// `x · sigmoid(1.702 x)`.
+    QuickGelu,
 }
 
 /// What logits are made of.
@@ -60,6 +77,10 @@ pub enum Head {
     ClassAndDistillation,
     /// One layer on the class token and the mean of the patch tokens, side by side.
     ClassAndPatchMean,
+    /// One layer on the mean of the patch tokens, each of which went through the last norm.
+    PatchMean,
+    /// One layer on what the last norm makes of the mean of the patch tokens.
+    NormedPatchMean,
 }
 
 /// Sizes of a Swin transformer.
@@ -74,6 +95,9 @@ pub struct SwinConfig {
     pub stages: Vec<StageConfig>,
     /// Added to the variance in the LayerNorms of the blocks and the last one; 1e-5 is in the others.
     pub layer_norm_eps: f32,
+    /// Between the layers of an MLP.
+    #[serde(default)]
+    pub activation: Activation,
     /// When a feature map is padded to whole windows.
     pub padding: Padding,
 }

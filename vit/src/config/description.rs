@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     architecture::{Architecture, require},
+    labels::Judgement,
     preprocess::Preprocess,
 };
 use crate::error::Error;
@@ -27,8 +28,11 @@ pub struct Config {
     pub channels: usize,
     /// Number of logits; 0 for a model without a head.
     pub classes: usize,
-    /// Names of the classes; none if the checkpoint has none.
-    pub labels: Vec<String>,
+    /// Names of the classes, where they have one; empty if the checkpoint names none.
+    pub labels: Vec<Option<String>>,
+    /// What logits say of the classes.
+    #[serde(default)]
+    pub judgement: Judgement,
     /// How a photo becomes the model's input.
     pub preprocess: Preprocess,
 }
@@ -40,6 +44,11 @@ impl Config {
             Architecture::Vit(vit) => vit.width,
             Architecture::Swin(swin) => swin.stage_width(swin.stages.len() - 1),
         }
+    }
+
+    /// What class `class` is called, if it has a name.
+    pub fn label(&self, class: usize) -> Option<&str> {
+        self.labels.get(class)?.as_deref()
     }
 
     /// Numbers in an image.

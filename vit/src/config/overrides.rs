@@ -23,7 +23,7 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// Replace what the caller asks for in how the input is made, and forget what was assumed of it.
+    /// Replace what the caller asks for in how the input is made, and forget what was guessed of it.
     pub(crate) fn apply(&self, preprocess: &mut Preprocess, warnings: &mut Warnings) {
         preprocess.resize = self.resize.unwrap_or(preprocess.resize);
         preprocess.interpolation = self.interpolation.unwrap_or(preprocess.interpolation);

@@ -1,21 +1,30 @@
-//! How a photo becomes the model's input: `preprocessor_config.json` of Hugging Face, `pretrained_cfg`
-//! of timm, or the habits of the architecture.
+//! How a photo becomes the model's input: `pretrained_cfg` of timm, or the habits of the architecture.
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::{checkpoint::Entries, error::Error};
+
+const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// From decoded bytes `0..=255` to the numbers that the model takes: resize, cut out the centre,
 /// multiply by `rescale`, subtract `mean`, divide by `std`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
-    /// Length of the shorter side after resizing, in pixels; of both sides if `keep_aspect` is
-    /// false.
+    /// Length of the shorter side after resizing, in pixels; of the longer side if there is a `border`; of
+    /// both sides if `keep_aspect` is false.
     pub resize: usize,
     /// Whether resizing keeps the ratio of the sides.
     pub keep_aspect: bool,
+    /// Whether images that are smaller than the crop when resized get a border of the `mean` around them.
+    #[serde(default)]
+    pub border: bool,
     /// Sides of the square cut out of the centre, in pixels: the model's image size.
     pub crop: usize,
+    /// Whether the crop is cut at the even pixel where the centre lies between two, as torchvision does;
+    /// else at the upper and left one, as transformers does.
+    #[serde(default)]
+    pub half_to_even: bool,
     /// How pixels between pixels are found.
     pub interpolation: Interpolation,
     /// What bytes are multiplied by, usually 1/255.
@@ -68,73 +77,11 @@ pub(crate) enum Habit {
     Dino,
 }
 
-/// A side or two, as Hugging Face writes sizes.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Size {
-    Side(usize),
-    Shortest { shortest_edge: usize },
-    Both { height: usize, width: usize },
-}
-
-impl Size {
-    /// The shorter of two.
-    fn side(self) -> usize {
-        match self {
-            Self::Side(side) => side,
-            Self::Shortest { shortest_edge } => shortest_edge,
-            Self::Both { height, width } => height.min(width),
-        }
-    }
-}
-
-/// `preprocessor_config.json`.
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Preprocessor {
-    size: Option<Size>,
-    crop_size: Option<Size>,
-    do_resize: Option<bool>,
-    do_center_crop: Option<bool>,
-    do_rescale: Option<bool>,
-    do_normalize: Option<bool>,
-    resample: Option<u32>,
-    image_processor_type: Option<String>,
-    /// What older files have instead, or as well.
-    feature_extractor_type: Option<String>,
-    rescale_factor: Option<f32>,
-    image_mean: Option<Vec<f32>>,
-    image_std: Option<Vec<f32>>,
-}
-
-impl Preprocessor {
-    /// Sides of the square that is cut out, if one is.
-    pub(super) fn crop(&self) -> Option<usize> {
-        match self.do_center_crop {
-            Some(false) => None,
-            _ => self.crop_size.map(Size::side),
-        }
-    }
-}
-
-/// `pretrained_cfg` in timm's `config.json`.
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Pretrained {
-    pub(super) input_size: Option<Vec<usize>>,
-    mean: Option<Vec<f32>>,
-    std: Option<Vec<f32>>,
-    interpolation: Option<Interpolation>,
-    crop_pct: Option<f64>,
-}
-
 impl Preprocess {
     /// What the architecture's habits are for this image size.
     pub(super) fn habit(habit: Habit, image_size: usize, channels: usize) -> Self {
         let (mean, std) = match (habit, channels) {
-            (Habit::ImageNet | Habit::Dino, 3) => {
-                (vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225])
-            }
+            (Habit::ImageNet | Habit::Dino, 3) => (IMAGENET_MEAN.to_vec(), IMAGENET_STD.to_vec()),
             _ => (vec![0.5; channels], vec![0.5; channels]),
         };
         let resize = match habit {
@@ -144,7 +91,9 @@ impl Preprocess {
         Self {
             resize,
             keep_aspect: true,
+            border: false,
             crop: image_size,
+            half_to_even: false,
             interpolation: Interpolation::Bicubic,
             rescale: 1.0 / 255.0,
             mean,
@@ -152,78 +101,63 @@ impl Preprocess {
         }
     }
 
-    /// Replace what `preprocessor_config.json` states.
-    pub(super) fn apply(&mut self, stated: &Preprocessor, habit: Habit) -> Result<(), Error> {
-        for (key, size) in [("size", stated.size), ("crop_size", stated.crop_size)] {
-            if let Some(Size::Both { height, width }) = size
-                && height != width
-            {
-                return Err(Error::Setting {
-                    what: format!("preprocessor_config.json `{key}`"),
-                    expected: "a square".into(),
-                    got: format!("{height} × {width}"),
-                });
-            }
+    /// What timm does with this `pretrained_cfg`: what it leaves out has timm's defaults.
+    pub(super) fn timm(
+        stated: &Entries,
+        image_size: usize,
+        channels: usize,
+    ) -> Result<Self, Error> {
+        let of = |key: &str, usual: [f32; 3]| -> Result<Vec<f32>, Error> {
+            let numbers = stated.numbers(key)?.filter(|numbers| !numbers.is_empty());
+            Ok(match numbers {
+                Some(one) if one.len() == 1 => vec![one[0]; channels],
+                Some(several) => several,
+                None => usual.to_vec(),
+            })
+        };
+        // timm takes 0 for none, too.
+        let share = stated.number("crop_pct")?.filter(|share| *share != 0.0);
+        let share = share.unwrap_or(0.875);
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(stated.refuse("crop_pct", "a share of at most 1"));
         }
-        if let Some(size) = stated.size {
-            self.keep_aspect = match size {
-                Size::Shortest { .. } => true,
-                Size::Both { .. } => false,
-                Size::Side(_) => habit == Habit::Dino,
-            };
-            // In proportion, if the model runs at another size than stated.
-            let crop = stated.crop().unwrap_or(size.side()).max(1);
-            self.resize = size.side().saturating_mul(self.crop).div_ceil(crop);
-        }
-        // Images that have the model's size already stay as they are; others have to be resized.
-        if stated.do_resize == Some(false) {
-            self.resize = self.crop;
-        }
-        // `ViTImageProcessor`, Swin's too, resizes bilinearly where it does not say otherwise; DeiT's and
-        // DINOv2's (`BitImageProcessor`) bicubically.
-        let names = [&stated.image_processor_type, &stated.feature_extractor_type];
-        let processor = names.into_iter().flatten().next();
-        if processor.is_some_and(|name| name.starts_with("ViT")) {
-            self.interpolation = Interpolation::Bilinear;
-        }
-        if let Some(resample) = stated.resample {
-            self.interpolation = match resample {
-                0 => Interpolation::Nearest,
-                1 => Interpolation::Lanczos,
-                2 => Interpolation::Bilinear,
-                3 => Interpolation::Bicubic,
-                other => {
-                    return Err(Error::Setting {
-                        what: "preprocessor_config.json `resample`".into(),
-                        expected: "0 (nearest), 1 (Lanczos), 2 (bilinear) or 3 (bicubic)".into(),
-                        got: other.to_string(),
-                    });
-                }
-            };
-        }
-        if let Some(rescale) = stated.rescale_factor {
-            self.rescale = rescale;
-        }
-        if stated.do_rescale == Some(false) {
-            self.rescale = 1.0;
-        }
-        self.replace(&stated.image_mean, &stated.image_std);
-        if stated.do_normalize == Some(false) {
-            self.mean.fill(0.0);
-            self.std.fill(1.0);
-        }
-        Ok(())
+        let mode = stated.text("crop_mode")?;
+        let (keep_aspect, border) = match mode.as_deref() {
+            None | Some("" | "center") => (true, false),
+            Some("squash") => (false, false),
+            Some("border") => (true, true),
+            Some(_) => return Err(stated.refuse("crop_mode", "center, squash or border")),
+        };
+        let interpolation = stated.text("interpolation")?;
+        Ok(Self {
+            resize: (image_size as f64 / share) as usize,
+            keep_aspect,
+            border,
+            crop: image_size,
+            half_to_even: true,
+            interpolation: match interpolation.as_deref() {
+                None | Some("") => Interpolation::Bicubic,
+                Some(name) => Interpolation::from_name(name).ok_or_else(|| {
+                    let names = "nearest, bilinear, bicubic or lanczos";
+                    stated.refuse("interpolation", names)
+                })?,
+            },
+            rescale: 1.0 / 255.0,
+            mean: of("mean", IMAGENET_MEAN)?,
+            std: of("std", IMAGENET_STD)?,
+        })
     }
 
-    /// Replace what timm's `pretrained_cfg` states.
-    pub(super) fn apply_timm(&mut self, stated: &Pretrained) {
-        if let Some(share) = stated.crop_pct
-            && share > 0.0
-        {
-            self.resize = (self.crop as f64 / share) as usize;
+    /// The first pixel of the crop along a side of so many, counted from one crop before the image, so that
+    /// a border before it needs no sign.
+    pub(crate) fn start(&self, size: usize) -> usize {
+        let crop = self.crop;
+        match size.checked_sub(crop) {
+            // A border of an odd number of pixels has one more behind than before.
+            None => crop - (crop - size) / 2,
+            Some(rest) if self.half_to_even && rest % 4 == 3 => crop + rest / 2 + 1,
+            Some(rest) => crop + rest / 2,
         }
-        self.interpolation = stated.interpolation.unwrap_or(self.interpolation);
-        self.replace(&stated.mean, &stated.std);
     }
 
     pub(super) fn replace(&mut self, mean: &Option<Vec<f32>>, std: &Option<Vec<f32>>) {

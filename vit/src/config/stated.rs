@@ -1,174 +1,89 @@
-//! What a checkpoint states about itself: `config.json` of Hugging Face or timm, and entries in the
-//! metadata of the tensors' file.
+//! What a checkpoint states about itself: JSON files beside the tensors, and entries in the metadata of the
+//! tensors' file.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::str::FromStr;
 
-use serde::Deserialize;
-
-use super::preprocess::{Habit, Interpolation, Preprocessor, Pretrained};
+use super::{hugging_face::HuggingFace, preprocess::Interpolation, processor, timm::Timm};
 use crate::{
-    checkpoint::{Files, Tensors},
+    checkpoint::{Entries, Files, Tensors},
     error::Error,
 };
 
 /// The JSON files beside the tensors.
 #[derive(Default)]
 pub(crate) struct Sidecars {
-    pub(super) config: Option<Stated>,
-    pub(super) preprocessor: Option<Preprocessor>,
+    pub(super) config: Stated,
+    pub(super) preprocessor: Option<Entries>,
+}
+
+/// `config.json`.
+#[derive(Default)]
+pub(super) enum Stated {
+    #[default]
+    Nothing,
+    HuggingFace(HuggingFace),
+    Timm(Timm),
 }
 
 impl Sidecars {
     /// Read those that are there.
     pub(crate) fn read(files: &Files) -> Result<Self, Error> {
-        let config: Option<Stated> = files.json("config.json")?;
-        if let Some(config) = &config {
-            config.check()?;
-        }
+        let config = match files.json("config.json")? {
+            None => Stated::Nothing,
+            Some(entries) => {
+                // transformers wraps timm's models, and keeps timm's entries.
+                let wrapped = entries.text("model_type")?.as_deref() == Some("timm_wrapper");
+                match entries.has("architecture") && (wrapped || !entries.has("model_type")) {
+                    true => Stated::Timm(Timm::new(entries)?),
+                    false => Stated::HuggingFace(HuggingFace::new(entries)?),
+                }
+            }
+        };
         Ok(Self {
             config,
-            preprocessor: files.json("preprocessor_config.json")?,
+            preprocessor: files.json(processor::FILE)?,
         })
     }
 }
 
-/// A number, or one for each axis or stage.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Sizes {
-    One(usize),
-    Several(Vec<usize>),
-}
-
-impl Sizes {
-    /// All as one, if they are the same.
-    pub(super) fn same(&self) -> Option<usize> {
-        match self {
-            Self::One(size) => Some(*size),
-            Self::Several(sizes) => {
-                let first = *sizes.first()?;
-                sizes.iter().all(|size| *size == first).then_some(first)
-            }
-        }
+impl Sidecars {
+    /// Layers that have no bias, by the ends of their names.
+    pub(crate) fn without_bias(&self) -> Result<Vec<&'static str>, Error> {
+        self.config.without_bias()
     }
 }
 
-/// `config.json`, all of it optional, for older ones leave out defaults.
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Stated {
-    // Hugging Face.
-    model_type: Option<String>,
-    hidden_act: Option<String>,
-    use_swiglu_ffn: bool,
-    use_absolute_embeddings: bool,
-    pub(super) layer_norm_eps: Option<f32>,
-    pub(super) image_size: Option<Sizes>,
-    pub(super) patch_size: Option<Sizes>,
-    pub(super) num_channels: Option<usize>,
-    pub(super) hidden_size: Option<usize>,
-    pub(super) num_hidden_layers: Option<usize>,
-    pub(super) num_attention_heads: Option<usize>,
-    pub(super) intermediate_size: Option<usize>,
-    pub(super) num_register_tokens: Option<usize>,
-    pub(super) embed_dim: Option<usize>,
-    pub(super) depths: Option<Vec<usize>>,
-    pub(super) num_heads: Option<Vec<usize>>,
-    id2label: Option<BTreeMap<usize, String>>,
-    // timm.
-    architecture: Option<String>,
-    pub(super) pretrained_cfg: Option<Pretrained>,
-    pub(super) model_args: ModelArgs,
-    label_names: Option<Vec<String>>,
-}
+impl Stated {
+    pub(super) fn is_swin(&self) -> Option<bool> {
+        match self {
+            Self::Nothing => None,
+            Self::HuggingFace(stated) => Some(stated.is_swin()),
+            Self::Timm(stated) => Some(stated.is_swin()),
+        }
+    }
 
-/// Arguments of timm's `create_model` that differ from the architecture's defaults.
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ModelArgs {
-    pub(super) img_size: Option<Sizes>,
-    pub(super) num_heads: Option<Sizes>,
+    /// Layers that it says have no bias, by the ends of their names.
+    pub(super) fn without_bias(&self) -> Result<Vec<&'static str>, Error> {
+        let (entries, keys) = match self {
+            Self::Nothing => return Ok(Vec::new()),
+            Self::HuggingFace(stated) => (stated.entries(), &["qkv_bias"][..]),
+            Self::Timm(stated) => (stated.arguments(), &["qkv_bias", "proj_bias"][..]),
+        };
+        let mut layers = Vec::new();
+        for key in keys {
+            if entries.flag(key)? == Some(false) {
+                layers.extend(match *key {
+                    "qkv_bias" => &["attn.qkv"][..],
+                    _ => &["attn.proj", "mlp.fc1", "mlp.fc2"],
+                });
+            }
+        }
+        Ok(layers)
+    }
 }
 
 /// What this crate's own entries in a tensors' file begin with.
 const OWN: &str = "noisyquant.";
-
-const MODEL_TYPES: [&str; 5] = ["vit", "deit", "dinov2", "dinov2_with_registers", "swin"];
-const TIMM: [&str; 4] = ["vit_", "deit_", "deit3_", "swin_"];
-
-impl Stated {
-    /// The architecture's name.
-    fn kind(&self) -> &str {
-        let kind = self.model_type.as_ref().or(self.architecture.as_ref());
-        kind.map_or("", String::as_str)
-    }
-
-    pub(super) fn is_swin(&self) -> bool {
-        self.kind().starts_with("swin")
-    }
-
-    /// How the architecture's images are made.
-    pub(super) fn habit(&self) -> Habit {
-        let kind = self.kind();
-        match () {
-            () if kind.contains("dinov2") => Habit::Dino,
-            () if kind.starts_with("vit") => Habit::Half,
-            () => Habit::ImageNet,
-        }
-    }
-
-    /// Names of the classes, unless they are placeholders.
-    pub(super) fn labels(&self) -> Vec<String> {
-        match (&self.id2label, &self.label_names) {
-            (Some(names), _) if !names.values().all(|name| name.starts_with("LABEL_")) => {
-                names.values().cloned().collect()
-            }
-            (None, Some(names)) => names.clone(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Refuse what is no supported architecture.
-    fn check(&self) -> Result<(), Error> {
-        let wrong = |key: &str, expected: &str, got: &str| {
-            Err(Error::Setting {
-                what: format!("config.json `{key}`"),
-                expected: expected.into(),
-                got: got.into(),
-            })
-        };
-        let kind = self.kind();
-        let types = MODEL_TYPES.join(" or ");
-        match (&self.model_type, &self.architecture) {
-            (None, None) => return wrong("model_type", &types, "no such entry"),
-            (Some(_), _) if !MODEL_TYPES.contains(&kind) => {
-                return wrong("model_type", &types, &format!("`{kind}`"));
-            }
-            (None, Some(_)) if !TIMM.iter().any(|known| kind.starts_with(known)) => {
-                return wrong(
-                    "architecture",
-                    "timm's vit, deit or swin",
-                    &format!("`{kind}`"),
-                );
-            }
-            _ => {}
-        }
-        if let Some(act) = &self.hidden_act
-            && act != "gelu"
-        {
-            return wrong("hidden_act", "gelu", &format!("`{act}`"));
-        }
-        for (key, set) in [
-            ("use_swiglu_ffn", self.use_swiglu_ffn),
-            ("use_absolute_embeddings", self.use_absolute_embeddings),
-        ] {
-            if set {
-                return wrong(key, "false", "true");
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Entries in the metadata of the tensors' file whose names begin with [`OWN`], as the embedded model has
 /// them. Others are of another program's making.

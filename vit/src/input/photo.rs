@@ -7,6 +7,8 @@
 //! Orientation tags and colour profiles are not applied, an alpha channel is dropped; Pillow's
 //! `Image.open(path).convert("RGB")` does the same.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use fast_image_resize::images::TypedImage;
@@ -14,6 +16,7 @@ use fast_image_resize::pixels::F32x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{ImageReader, RgbImage};
 
+use crate::checkpoint::recognise;
 use crate::config::{Interpolation, Preprocess};
 
 /// Most pixels of a resized image: 12 bytes each, twice.
@@ -84,10 +87,18 @@ pub fn decode(path: &Path) -> Result<RgbImage, PhotoError> {
     let reader = reader
         .with_guessed_format()
         .map_err(|error| unreadable(error.to_string()))?;
-    let image = reader
-        .decode()
-        .map_err(|error| unreadable(error.to_string()))?;
+    let image = reader.decode().map_err(|error| {
+        let foreign = beginning(path).ok().and_then(|bytes| recognise(&bytes));
+        unreadable(foreign.map_or_else(|| error.to_string(), String::from))
+    })?;
     Ok(image.to_rgb8())
+}
+
+/// The first bytes of a file.
+fn beginning(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Resize, crop and normalise `image` to `[channels, crop, crop]`.
@@ -105,11 +116,14 @@ pub fn prepare(
         return Err(PhotoError::Channels { got: channels });
     }
     let (side, crop) = (preprocess.resize, preprocess.crop);
-    let [height, width] = match preprocess.keep_aspect {
-        true => shorter_side(image, side),
-        false => [side, side],
+    let [height, width] = match preprocess {
+        Preprocess { border: true, .. } => longer_side(image, side),
+        Preprocess {
+            keep_aspect: true, ..
+        } => shorter_side(image, side),
+        _ => [side, side],
     };
-    if height < crop || width < crop {
+    if !preprocess.border && (height < crop || width < crop) {
         return Err(PhotoError::TooSmall {
             expected: crop,
             width,
@@ -125,11 +139,17 @@ pub fn prepare(
         });
     }
     let image = resize(image, height, width, preprocess.interpolation);
-    let (top, left) = ((height - crop) / 2, (width - crop) / 2);
+    let (top, left) = (preprocess.start(height), preprocess.start(width));
+    let border = border(preprocess, channels);
     let pixel = |at: usize| {
-        image
-            .get_pixel((left + at % crop) as u32, (top + at / crop) as u32)
-            .0
+        let row = (top + at / crop).checked_sub(crop);
+        let column = (left + at % crop).checked_sub(crop);
+        match (row, column) {
+            (Some(row), Some(column)) if row < height && column < width => {
+                image.get_pixel(column as u32, row as u32).0
+            }
+            _ => border,
+        }
     };
     let plane = |channel: usize, value: &dyn Fn([u8; 3]) -> u8| {
         let (mean, std) = (preprocess.mean[channel], preprocess.std[channel]);
@@ -153,6 +173,24 @@ fn shorter_side(image: &RgbImage, side: usize) -> [usize; 2] {
         true => [side, longer(width, height)],
         false => [longer(height, width), side],
     }
+}
+
+/// Height and width at which the longer side is `side` and the shape is kept, both rounded to the nearest, as
+/// timm does.
+fn longer_side(image: &RgbImage, side: usize) -> [usize; 2] {
+    let [height, width] = [image.height(), image.width()];
+    let ratio = f64::from(height.max(width)) / side as f64;
+    let shrunk = |size: u32| (f64::from(size) / ratio).round_ties_even() as usize;
+    [shrunk(height), shrunk(width)].map(|size| size.max(1))
+}
+
+/// The colour around images that are smaller than the crop: the mean, in bytes.
+fn border(preprocess: &Preprocess, channels: usize) -> [u8; 3] {
+    let byte = |channel: usize| {
+        let mean = preprocess.mean[channel.min(channels - 1)];
+        (255.0 * f64::from(mean)).round_ties_even() as u8
+    };
+    [0, 1, 2].map(byte)
 }
 
 /// Pillow's resize: a kernel that widens with the factor by which an image shrinks, first along rows

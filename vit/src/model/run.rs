@@ -17,7 +17,8 @@ use crate::{
 /// Where a forward pass writes. A slice without elements is not written, and a pass that is not
 /// asked for logits does not run the head.
 pub struct Output<'a> {
-    /// `[n, features]`: the class token, or Swin's mean token, after the last norm.
+    /// `[n, features]`: what the head sees of the class token, or of the mean token of Swin and of ViTs that
+    /// pool patches, after the last norm.
     pub features: &'a mut [f32],
     /// `[n, classes]`.
     pub logits: &'a mut [f32],

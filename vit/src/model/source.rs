@@ -1,15 +1,16 @@
 //! Layers and tensors out of a checkpoint, by this crate's names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use noisyquant::QuantLinear;
 
 use super::layer::Layer;
 use crate::{
-    checkpoint::{Names, Tensors},
+    checkpoint::{Leftover, Names, Tensors},
     config::Config,
     error::Error,
     ops::{FloatLinear, LayerNorm, Linear},
+    warning::Warnings,
 };
 
 /// A checkpoint that is being read.
@@ -19,6 +20,11 @@ pub(crate) struct Source<'a> {
     /// Layers that are not read from tensors.
     quantized: BTreeMap<String, QuantLinear>,
     layers: Vec<Layer>,
+    /// Kinds of biases that the checkpoint has, as [`kind`] gives them.
+    biases: BTreeSet<String>,
+    /// Layers that have no bias, by the ends of their names; for others it is a matter of warning.
+    without_bias: Vec<&'static str>,
+    warnings: Warnings,
 }
 
 impl<'a> Source<'a> {
@@ -27,11 +33,23 @@ impl<'a> Source<'a> {
         names: Names,
         quantized: BTreeMap<String, QuantLinear>,
     ) -> Self {
+        let biases = tensors.names().filter(|name| name.ends_with(".bias"));
         Self {
+            biases: biases.map(kind).collect(),
             tensors,
             names,
             quantized,
             layers: Vec::new(),
+            without_bias: Vec::new(),
+            warnings: Warnings::default(),
+        }
+    }
+
+    /// The same, of a checkpoint that says that the layers whose names end so have no bias.
+    pub(crate) fn without_bias(self, layers: Vec<&'static str>) -> Self {
+        Self {
+            without_bias: layers,
+            ..self
         }
     }
 
@@ -53,13 +71,12 @@ impl<'a> Source<'a> {
     }
 
     pub(crate) fn norm(&mut self, name: &str, width: usize, eps: f32) -> Result<LayerNorm, Error> {
-        let name = self.names.tensor(name);
-        let mut part = |part| self.tensors.take_f32(&format!("{name}.{part}"), &[width]);
-        Ok(LayerNorm {
-            weight: part("weight")?,
-            bias: part("bias")?,
-            eps,
-        })
+        let stored = self.names.tensor(name);
+        let weight = self
+            .tensors
+            .take_f32(&format!("{stored}.weight"), &[width])?;
+        let bias = self.bias(name, &stored, width)?;
+        Ok(LayerNorm { weight, bias, eps })
     }
 
     /// Read a layer of weights `[out, ...]`; all dimensions but the first are its input features.
@@ -103,11 +120,54 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// All layers, after everything was taken.
-    pub(crate) fn finish(mut self, config: &Config) -> Result<Vec<Layer>, Error> {
-        self.tensors.discard(|name| self.names.is_unused(name));
+    /// All layers, after everything was taken, and what was guessed or passed over.
+    pub(crate) fn finish(mut self, config: &Config) -> Result<(Vec<Layer>, Warnings), Error> {
+        let of = |name: &&str| self.names.leftover(name) == Leftover::OtherTask;
+        let others: Vec<&str> = self.tensors.names().filter(of).collect();
+        if let Some(first) = others.first() {
+            let text = format!(
+                "{} of another task, such as `{first}`, passed over",
+                others.len()
+            );
+            self.warnings.add("tensors", text);
+        }
+        self.tensors
+            .discard(|name| self.names.leftover(name) != Leftover::Unknown);
         self.tensors.finish(config.family())?;
-        Ok(self.layers)
+        Ok((self.layers, self.warnings))
+    }
+
+    /// The bias of layer or norm `name`, which the checkpoint calls `stored`: zeros if no layer of its kind
+    /// has one.
+    fn bias(&mut self, name: &str, stored: &str, outputs: usize) -> Result<Vec<f32>, Error> {
+        let stored = format!("{stored}.bias");
+        let kind = kind(&stored);
+        if self.names.is_own() || self.biases.contains(&kind) {
+            return self.tensors.take_f32(&stored, &[outputs]);
+        }
+        if !self.without_bias.iter().any(|layer| name.ends_with(layer)) {
+            let text = "expected tensors of this name, got none; guessed zeros";
+            self.warnings.add(&kind, text);
+        }
+        Ok(vec![0.0; outputs])
+    }
+
+    /// Biases of queries, keys and values that are stored apart from their weights, if they are.
+    fn qv_bias(&mut self, name: &str, outputs: usize) -> Result<Option<Vec<f32>>, Error> {
+        let Some(parts) = self.names.qv_biases(name) else {
+            return Ok(None);
+        };
+        if !parts.iter().any(|part| self.tensors.contains(part)) {
+            return Ok(None);
+        }
+        let mut bias = Vec::with_capacity(outputs);
+        for (at, part) in parts.iter().enumerate() {
+            match at == 1 && !self.tensors.contains(part) {
+                true => bias.resize(2 * outputs / 3, 0.0),
+                false => bias.extend(self.tensors.take_f32(part, &[outputs / 3])?),
+            }
+        }
+        Ok(Some(bias))
     }
 
     fn push(
@@ -157,7 +217,9 @@ impl<'a> Source<'a> {
         };
         let outputs = shape[0];
         shape[0] /= parts.len();
-        let (mut weight, mut bias) = (Vec::new(), Vec::new());
+        let apart = self.qv_bias(name, outputs)?;
+        let (mut weight, mut bias) = (Vec::new(), apart.unwrap_or_default());
+        let apart = !bias.is_empty();
         for part in parts {
             let values = self.tensors.take_f32(&format!("{part}.weight"), &shape)?;
             // The only part needs no copy.
@@ -165,14 +227,20 @@ impl<'a> Source<'a> {
                 true => weight = values,
                 false => weight.extend(values),
             }
-            if has_bias {
-                bias.extend(
-                    self.tensors
-                        .take_f32(&format!("{part}.bias"), &shape[..1])?,
-                );
+            if has_bias && !apart {
+                bias.extend(self.bias(name, &part, shape[0])?);
             }
         }
         bias.resize(outputs, 0.0);
         Ok((weight, bias))
     }
+}
+
+/// A name with every number in it as a star: the same for each block and stage.
+fn kind(name: &str) -> String {
+    let parts = name.split('.').map(|part| match part.parse::<usize>() {
+        Ok(_) => "*",
+        Err(_) => part,
+    });
+    parts.collect::<Vec<_>>().join(".")
 }

@@ -2,6 +2,7 @@
 //! its sides from stage to stage.
 
 use super::{
+    activate::activate,
     memory::{Buffers, Sizes},
     named::{NamedTensor, norm_tensors},
     patches,
@@ -10,7 +11,7 @@ use super::{
     windows::Windows,
 };
 use crate::{
-    config::{Config, StageConfig, SwinConfig},
+    config::{Activation, Config, StageConfig, SwinConfig},
     error::Error,
     ops::{self, Bias, Heads, LayerNorm, mean_of_rows},
 };
@@ -38,6 +39,7 @@ struct Stage {
     side: usize,
     heads: Heads,
     mlp_width: usize,
+    activation: Activation,
     /// Of even blocks and of odd ones.
     windows: [Windows; 2],
     blocks: Vec<Block>,
@@ -283,6 +285,7 @@ impl Stage {
                 heads,
             },
             mlp_width,
+            activation: swin.activation,
             windows: [0, shift].map(|shift| Windows::new(side, window, shift, swin.padding)),
             blocks,
         })
@@ -361,7 +364,7 @@ impl Stage {
                 block.norm2.apply(x, normal);
                 lane.lap(Operation::Norm);
                 lane.linear(block.fc1, normal, hidden)?;
-                ops::gelu(hidden);
+                activate(self.activation, hidden);
                 lane.lap(Operation::Gelu);
                 lane.linear(block.fc2, hidden, update)?;
                 ops::add(x, update);

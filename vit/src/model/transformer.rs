@@ -45,14 +45,15 @@ impl Model {
             Architecture::Vit(vit) => Body::Vit(Vit::read(&mut source, &config, vit)?),
             Architecture::Swin(swin) => Body::Swin(Swin::read(&mut source, &config, swin)?),
         };
+        let (layers, warnings) = source.finish(&config)?;
         Ok(Self {
-            layers: source.finish(&config)?,
+            layers,
             config,
             body: Arc::new(body),
             attention: Attention::F32,
             isa: None,
             reports: Vec::new(),
-            warnings: Warnings::default(),
+            warnings,
         })
     }
 
@@ -137,7 +138,7 @@ impl Model {
         &self.reports
     }
 
-    /// What was assumed or passed over when the checkpoint was read; a quantized file keeps it.
+    /// What was guessed or passed over when the checkpoint was read; a quantized file keeps it.
     pub fn warnings(&self) -> &Warnings {
         &self.warnings
     }
@@ -155,8 +156,9 @@ impl Model {
         Self { reports, ..self }
     }
 
-    /// This model with what was assumed when it was read.
-    pub(crate) fn with_warnings(self, warnings: Warnings) -> Self {
+    /// This model with what was guessed before it was built, and then what was when it was built.
+    pub(crate) fn with_warnings(self, mut warnings: Warnings) -> Self {
+        warnings.extend(&self.warnings);
         Self { warnings, ..self }
     }
 

@@ -1,6 +1,7 @@
 //! ViT, DeiT and DINOv2: pre-LN blocks with exact GELU in which all tokens attend to each other.
 
 use super::{
+    activate::activate,
     memory::{Buffers, Sizes},
     named::{NamedTensor, norm_tensors},
     patches,
@@ -204,7 +205,7 @@ impl Vit {
                     block.norm2.add_apply(x, update, normal);
                     lane.lap(Operation::Norm);
                     lane.linear(block.fc1, normal, hidden)?;
-                    ops::gelu(hidden);
+                    activate(self.config.activation, hidden);
                     lane.lap(Operation::Gelu);
                     lane.linear(block.fc2, hidden, update)?;
                 }
@@ -243,11 +244,30 @@ impl Vit {
         let image_length = x.len() / count.max(1);
         let images = x.chunks_exact(image_length.max(1));
         let features = features[..count * width].chunks_exact_mut(width);
-        for (class_token, x) in features.zip(images.clone()) {
-            self.last_norm.apply(&x[..width], class_token);
+        match self.config.head {
+            Head::PatchMean => {
+                self.last_norm.apply(x, normal);
+                let images = normal.chunks_exact(image_length.max(1));
+                for (mean, normal) in features.zip(images) {
+                    mean_of_rows(&normal[self.prefix.len()..], mean);
+                }
+                return;
+            }
+            Head::NormedPatchMean => {
+                let mean = &mut normal[..width];
+                for (normed, x) in features.zip(images) {
+                    mean_of_rows(&x[self.prefix.len()..], mean);
+                    self.last_norm.apply(mean, normed);
+                }
+                return;
+            }
+            _ => {
+                for (class_token, x) in features.zip(images.clone()) {
+                    self.last_norm.apply(&x[..width], class_token);
+                }
+            }
         }
         match self.config.head {
-            Head::ClassToken => {}
             Head::ClassAndDistillation => {
                 let inputs = head_input[..count * width].chunks_exact_mut(width);
                 for (token, x) in inputs.zip(images) {
@@ -263,6 +283,7 @@ impl Vit {
                     mean_of_rows(&normal[self.prefix.len()..], mean);
                 }
             }
+            _ => {}
         }
     }
 

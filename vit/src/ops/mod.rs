@@ -7,6 +7,7 @@
 mod add;
 mod attention;
 mod gelu;
+mod gelu_by_sigmoid;
 mod linear;
 mod lines;
 mod norm;
@@ -15,6 +16,7 @@ mod vectorise;
 pub(crate) use add::{add, mean_of_rows};
 pub(crate) use attention::{Arithmetic, AttentionScratch, AttentionSizes, Bias, Heads, MAX_KEYS};
 pub(crate) use gelu::gelu;
+pub(crate) use gelu_by_sigmoid::{gelu_tanh, quick_gelu};
 pub use linear::{FloatLinear, Linear, float_kernel};
 pub(crate) use lines::{Lines, scratch};
 pub(crate) use norm::LayerNorm;

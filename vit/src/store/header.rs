@@ -14,8 +14,9 @@ use crate::{
 /// The metadata entry.
 pub(super) const KEY: &str = "noisyquant_vit";
 
-/// Version of the entry and of the tensors' names. A reader refuses later ones. The first had no `attention`.
-pub(super) const VERSION: u32 = 2;
+/// Version of the entry and of the tensors' names. A reader refuses later ones. The first had no `attention`,
+/// the first two were of one way to judge logits, one activation, one way to crop.
+pub(super) const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Header<'a> {
@@ -23,7 +24,7 @@ pub(super) struct Header<'a> {
     pub(super) config: Cow<'a, Config>,
     pub(super) attention: Option<Attention>,
     pub(super) reports: Cow<'a, [LayerReport]>,
-    /// What was assumed when the float checkpoint was read.
+    /// What was guessed when the float checkpoint was read.
     #[serde(default)]
     pub(super) warnings: Cow<'a, Warnings>,
 }

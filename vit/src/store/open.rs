@@ -7,7 +7,7 @@ use noisyquant::{Isa, io};
 use super::header::{Header, KEY, VERSION, Version};
 use crate::{
     checkpoint::{Files, Names, Tensors},
-    config::{Architecture, Config, Overrides, Sidecars},
+    config::{Architecture, Config, Judgement, Overrides, Sidecars},
     error::Error,
     model::{Attention, Model, Source},
     warning::Warnings,
@@ -26,9 +26,10 @@ impl Model {
     /// Open a float checkpoint or a quantized file: a safetensors file, a
     /// `model.safetensors.index.json` that names shards, or a folder that holds one of these.
     ///
-    /// Tensors are F16, BF16 or F32, named as timm or Hugging Face's transformers name them. Sizes come
-    /// from the tensors' shapes; `config.json` and `preprocessor_config.json` beside the file tell the
-    /// rest, or else the habits of the architecture do.
+    /// Tensors are F16, BF16 or F32, named as timm or Hugging Face's transformers name them; wrappers such as
+    /// `module.` may stand before all names. Sizes come from the tensors' shapes; `config.json` and
+    /// `preprocessor_config.json` beside the file tell the rest, or else the habits of the architecture do,
+    /// of which [`Model::warnings`] tells.
     ///
     /// # Errors
     ///
@@ -43,8 +44,9 @@ impl Model {
                 Sidecars::read(&files).and_then(|sidecars| read_float(tensors, &sidecars, options))
             }
         };
+        let model = model.map(|model| model.with_warnings(files.warnings().clone()));
         model.map_err(|error| match error {
-            error @ (Error::Open { .. } | Error::Json { .. }) => error,
+            error @ (Error::Open { .. } | Error::Json { .. } | Error::At { .. }) => error,
             error => error.at(path),
         })
     }
@@ -54,7 +56,7 @@ impl Model {
     /// The metadata may hold `noisyquant.heads`, `noisyquant.layer_norm_eps`, `noisyquant.resize`,
     /// `noisyquant.interpolation`, and `noisyquant.mean` and `noisyquant.std` (one number per channel,
     /// commas between); `noisyquant.patch_size`, if there, must agree with the tensors. Where the first
-    /// are not stated, [`Model::warnings`] says what was assumed.
+    /// are not stated, [`Model::warnings`] says what was guessed.
     ///
     /// # Errors
     ///
@@ -77,11 +79,23 @@ fn read_float(
     sidecars: &Sidecars,
     options: &OpenOptions,
 ) -> Result<Model, Error> {
+    if tensors.contains("prefix_tokens")
+        || tensors.names().any(|name| name.ends_with(".weight_scale"))
+    {
+        return Err(Error::Setting {
+            what: format!("metadata `{KEY}`"),
+            expected: "it beside the tensors of a quantized model (save them with their metadata)"
+                .into(),
+            got: "none".into(),
+        });
+    }
     let names = Names::detect(&tensors)?;
     let mut warnings = Warnings::default();
     let overrides = &options.overrides;
     let config = Config::read(&tensors, &names, sidecars, overrides, &mut warnings)?;
-    let model = Model::build(Source::new(tensors, names, BTreeMap::new()), config)?;
+    let source = Source::new(tensors, names, BTreeMap::new());
+    let source = source.without_bias(sidecars.without_bias()?);
+    let model = Model::build(source, config)?;
     Ok(model.with_warnings(warnings))
 }
 
@@ -118,6 +132,9 @@ fn read_quantized(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model, 
         }
     };
     let mut config = header.config.into_owned();
+    if version < 3 {
+        config.judgement = Judgement::usual(config.classes);
+    }
     let Overrides {
         image_size,
         heads,

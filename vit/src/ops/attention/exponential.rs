@@ -5,18 +5,8 @@ use pulp::Simd;
 /// `2^x` for `x ≤ 0`, relative error below 2e-7; 0 below −126.5, and NaN stays NaN.
 #[inline(always)]
 pub(super) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    /// `2^r` for `|r| ≤ ½`, of least relative error.
-    #[expect(clippy::approx_constant, reason = "fitted, and not ln 2")]
-    const POLYNOMIAL: [f32; 6] = [
-        1.326_472_6e-3,
-        9.671_512e-3,
-        5.550_733_6e-2,
-        2.402_224_2e-1,
-        6.931_47e-1,
-        1.0,
-    ];
     let (r, power) = split_exponent(simd, x);
-    simd.mul_f32s(polynomial(simd, POLYNOMIAL, r), power)
+    simd.mul_f32s(polynomial(simd, EXP2, r), power)
 }
 
 /// For `x ≤ 0`: `r` and `2^k` with `x = k + r`, an integer `k` and `|r| ≤ ½`. Below −126.5 the power is 0.
@@ -33,8 +23,19 @@ pub(super) fn split_exponent<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s)
     (r, simd.transmute_f32s_u32s(power))
 }
 
+/// `2^r` for `|r| ≤ ½`, of least relative error: coefficients, that of the highest power first.
+#[expect(clippy::approx_constant, reason = "fitted, and not ln 2")]
+pub(in crate::ops) const EXP2: [f32; 6] = [
+    1.326_472_6e-3,
+    9.671_512e-3,
+    5.550_733_6e-2,
+    2.402_224_2e-1,
+    6.931_47e-1,
+    1.0,
+];
+
 /// Adding 1.5 · 2²³ rounds to an integer and leaves it in the low bits.
-pub(super) const ROUND: f32 = 12_582_912.0;
+pub(in crate::ops) const ROUND: f32 = 12_582_912.0;
 
 /// Of these coefficients, that of the highest power first.
 #[inline(always)]

@@ -9,4 +9,5 @@ mod integer;
 mod tests;
 
 pub(crate) use attend::{Arithmetic, AttentionScratch, AttentionSizes};
+pub(super) use exponential::{EXP2, ROUND};
 pub(crate) use heads::{Bias, Heads, MAX_KEYS};
