@@ -5,6 +5,7 @@ mod one_block;
 
 use std::fs;
 
+use common::File;
 use noisyquant_vit::{Calibration, Choice, LayerPlan, Model, Overrides};
 use one_block::{Checkpoint, about, close, labels, logits, percents, top};
 use serde_json::{Value, json};
@@ -25,6 +26,13 @@ fn one_class_and_several_labels_are_judged_by_sigmoid() {
         )
         .open();
     assert_eq!(percents(&several, "smooth.png"), [76.3, 38.6, 17.3]);
+    // Files of before knew one way alone; a single class was meant to be true or not then, too.
+    let mut older = File::parse(&one.to_bytes().unwrap());
+    let entry = older.metadata.get_mut("noisyquant_vit").unwrap();
+    *entry = entry.replace(r#""version":3"#, r#""version":2"#);
+    *entry = entry.replace(r#""judgement":"each_alone","#, "");
+    let older = Model::from_safetensors(&older.bytes()).unwrap();
+    assert_eq!(percents(&older, "smooth.png"), [76.3]);
     // A quantized file remembers it.
     for model in [one, several] {
         let nothing = Calibration::new(&model, 1, 0).unwrap();
@@ -95,9 +103,14 @@ fn labels_are_by_id() {
     assert_eq!(labels(&two), [None, Some("hen")]);
     assert_eq!(percents(&two, "smooth.png"), [83.7, 16.3]);
     assert_eq!(about(&two), ["config.json `id2label`"]);
+    let more = Checkpoint::hugging_face().classes(3).error();
+    assert_eq!(
+        more,
+        "FOLDER: config.json `id2label`: expected names for 3 classes, as in the tensors, got 11 names"
+    );
     for wrong in [
         json!({"a": "hen"}),
-        json!({"0": 3}),
+        json!({"0": [3]}),
         json!("hen"),
         json!([["hen"]]),
     ] {
