@@ -296,6 +296,42 @@ fn arguments_that_contradict_or_are_unknown_are_refused() {
 }
 
 #[test]
+fn changed_configurations_never_panic() {
+    let mut state = 1u64;
+    let mut random = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let mut opened = 0;
+    for checkpoint in [
+        Checkpoint::timm(),
+        Checkpoint::hugging_face(),
+        Checkpoint::golden("hf-swin"),
+    ] {
+        let written = checkpoint.write();
+        let files = ["config.json", "preprocessor_config.json"];
+        for name in files.iter().filter(|name| written.path(name).is_file()) {
+            let text = fs::read(written.path(name)).unwrap();
+            for _ in 0..300 {
+                let mut text = text.clone();
+                for _ in 0..=random(2) {
+                    let at = random(text.len());
+                    text[at] = b"0123456789{}[],:\"-.eNIaZ\xff"[random(25)];
+                }
+                fs::write(written.path(name), &text).unwrap();
+                // Some changes do no harm, as in a class's name; the others must be errors.
+                let model = Model::open(written.folder.path(), &written.options);
+                opened += usize::from(model.is_ok());
+            }
+            fs::write(written.path(name), text).unwrap();
+        }
+    }
+    assert!(opened > 100, "{opened}");
+}
+
+#[test]
 fn heads_and_statistics_are_guessed_aloud() {
     let mut bare = Checkpoint::timm();
     bare.config = Value::Null;
@@ -383,6 +419,16 @@ fn processors_have_the_defaults_of_their_class() {
     assert_eq!(
         about(&model),
         ["preprocessor_config.json `image_processor_type`"]
+    );
+    let shorter = Checkpoint::hugging_face().preprocessor("size", json!({"shortest_edge": 40}));
+    assert_eq!(
+        about(&shorter.open()),
+        ["preprocessor_config.json `do_center_crop`"]
+    );
+    let kept = Checkpoint::hugging_face().preprocessor("do_resize", json!(false));
+    assert_eq!(
+        about(&kept.open()),
+        ["preprocessor_config.json `do_resize`"]
     );
     // Other sizes than the model's are refused, unless they are asked for.
     let other = Checkpoint::hugging_face().preprocessor("size", json!(32));

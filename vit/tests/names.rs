@@ -162,6 +162,36 @@ fn names_of_transformers_5_in_memory_are_read() {
     for blocks in ["layers.", "encoder.layers.", "encoder.layer."] {
         close(logits(&inner(blocks).open(), "smooth-4.png")[3], 1.6335);
     }
+    for variant in ["hf-swin", "hf-dinov2-registers-head", "hf-deit-distilled"] {
+        let saved = Checkpoint::golden(variant);
+        let inner = saved.clone().renamed(|name| {
+            let mut name = name.to_string();
+            for (saved, inner) in [
+                ("attention.attention.query", "attention.q_proj"),
+                ("attention.attention.key", "attention.k_proj"),
+                ("attention.attention.value", "attention.v_proj"),
+                ("attention.self.query", "attention.q_proj"),
+                ("attention.self.key", "attention.k_proj"),
+                ("attention.self.value", "attention.v_proj"),
+                (
+                    "attention.self.relative",
+                    "attention.relative_position_bias.relative",
+                ),
+                ("attention.output.dense", "attention.o_proj"),
+                ("intermediate.dense", "mlp.fc1"),
+                ("output.dense", "mlp.fc2"),
+            ] {
+                name = name.replace(saved, inner);
+            }
+            Some(name)
+        });
+        let (saved, inner) = (saved.open(), inner.open());
+        assert_eq!(
+            inner.to_bytes().unwrap(),
+            saved.to_bytes().unwrap(),
+            "{variant}"
+        );
+    }
 }
 
 #[test]

@@ -75,6 +75,19 @@ impl Checkpoint {
         }
     }
 
+    /// A golden checkpoint of transformers, all of it.
+    pub fn golden(variant: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("golden")
+            .join(variant);
+        let json = |name| serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap();
+        Self {
+            tensors: File::parse(&fs::read(folder.join("model.safetensors")).unwrap()),
+            config: json("config.json"),
+            preprocessor: json("preprocessor_config.json"),
+        }
+    }
+
     pub fn config(mut self, key: &str, value: Value) -> Self {
         self.config[key] = value;
         self
