@@ -108,6 +108,28 @@ fn wrappers_before_all_names_are_passed_over() {
         close(logits(&hugging_face, "smooth-4.png")[3], 1.6335);
         assert!(timm.warnings().is_empty() && hugging_face.warnings().is_empty());
     }
+    for variant in [
+        "hf-swin",
+        "hf-deit-distilled",
+        "hf-dinov2-registers-head",
+        "hf-dinov2",
+        "timm-swin",
+        "timm-deit-distilled",
+        "timm-dinov2-registers",
+    ] {
+        let plain = Checkpoint::golden(variant);
+        let wrapped = plain
+            .clone()
+            .renamed(|name| Some(format!("model.module.{name}")));
+        let bytes = |checkpoint: Checkpoint| {
+            let mut written = checkpoint.write();
+            if variant == "timm-swin" {
+                written.options.overrides.image_size = Some(40);
+            }
+            written.open().to_bytes().unwrap()
+        };
+        assert!(bytes(plain) == bytes(wrapped), "{variant}");
+    }
     // What the averages and losses of training leave beside them.
     let mut average = Checkpoint::timm().renamed(|name| Some(format!("module.{name}")));
     let scalar = average.tensors.tensor("module.head.bias").clone();
