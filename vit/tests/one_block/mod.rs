@@ -182,10 +182,15 @@ impl Written {
 pub fn logits(model: &Model, picture: &str) -> Vec<f32> {
     let config = model.config();
     let input = photo::load(&data(picture), &config.preprocess, config.channels).unwrap();
-    let mut logits = vec![0.0; config.classes];
+    run(model, &input)
+}
+
+/// The logits of a prepared image.
+pub fn run(model: &Model, input: &[f32]) -> Vec<f32> {
+    let mut logits = vec![0.0; model.config().classes];
     let mut workspace = Workspace::new(model, 1);
     model
-        .forward(&input, &mut Output::logits(&mut logits), &mut workspace)
+        .forward(input, &mut Output::logits(&mut logits), &mut workspace)
         .unwrap();
     logits
 }
