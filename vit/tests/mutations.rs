@@ -248,7 +248,7 @@ fn a_thousand_of_each() {
     assert!((50..950).contains(&folders), "{folders} folders open");
 }
 
-/// Called by `.ci/deep`: half an hour on two cores.
+/// Called by `.ci/deep`: minutes on two cores.
 #[test]
 #[ignore = "takes long"]
 fn a_million_of_both() {
