@@ -141,7 +141,7 @@ fn a_head_whose_outputs_overflow() {
         if name == "classifier.weight" {
             let (sign, huge) = (1 << 31, 3e38f32.to_bits());
             for (at, four) in bytes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                *four = (huge | sign * (at as u32 % 2)).to_le_bytes();
+                *four = (huge | (sign * (at as u32 % 2))).to_le_bytes();
             }
         }
         (name, view.dtype(), view.shape().to_vec(), bytes)

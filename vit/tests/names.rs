@@ -108,6 +108,28 @@ fn wrappers_before_all_names_are_passed_over() {
         close(logits(&hugging_face, "smooth-4.png")[3], 1.6335);
         assert!(timm.warnings().is_empty() && hugging_face.warnings().is_empty());
     }
+    for variant in [
+        "hf-swin",
+        "hf-deit-distilled",
+        "hf-dinov2-registers-head",
+        "hf-dinov2",
+        "timm-swin",
+        "timm-deit-distilled",
+        "timm-dinov2-registers",
+    ] {
+        let plain = Checkpoint::golden(variant);
+        let wrapped = plain
+            .clone()
+            .renamed(|name| Some(format!("model.module.{name}")));
+        let bytes = |checkpoint: Checkpoint| {
+            let mut written = checkpoint.write();
+            if variant == "timm-swin" {
+                written.options.overrides.image_size = Some(40);
+            }
+            written.open().to_bytes().unwrap()
+        };
+        assert!(bytes(plain) == bytes(wrapped), "{variant}");
+    }
     // What the averages and losses of training leave beside them.
     let mut average = Checkpoint::timm().renamed(|name| Some(format!("module.{name}")));
     let scalar = average.tensors.tensor("module.head.bias").clone();
@@ -161,6 +183,36 @@ fn names_of_transformers_5_in_memory_are_read() {
     };
     for blocks in ["layers.", "encoder.layers.", "encoder.layer."] {
         close(logits(&inner(blocks).open(), "smooth-4.png")[3], 1.6335);
+    }
+    for variant in ["hf-swin", "hf-dinov2-registers-head", "hf-deit-distilled"] {
+        let saved = Checkpoint::golden(variant);
+        let inner = saved.clone().renamed(|name| {
+            let mut name = name.to_string();
+            for (saved, inner) in [
+                ("attention.attention.query", "attention.q_proj"),
+                ("attention.attention.key", "attention.k_proj"),
+                ("attention.attention.value", "attention.v_proj"),
+                ("attention.self.query", "attention.q_proj"),
+                ("attention.self.key", "attention.k_proj"),
+                ("attention.self.value", "attention.v_proj"),
+                (
+                    "attention.self.relative",
+                    "attention.relative_position_bias.relative",
+                ),
+                ("attention.output.dense", "attention.o_proj"),
+                ("intermediate.dense", "mlp.fc1"),
+                ("output.dense", "mlp.fc2"),
+            ] {
+                name = name.replace(saved, inner);
+            }
+            Some(name)
+        });
+        let (saved, inner) = (saved.open(), inner.open());
+        assert_eq!(
+            inner.to_bytes().unwrap(),
+            saved.to_bytes().unwrap(),
+            "{variant}"
+        );
     }
 }
 

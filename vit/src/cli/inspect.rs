@@ -115,16 +115,16 @@ impl fmt::Display for Inspection<'_> {
             0 => "no head".into(),
             classes => format!("{classes} classes"),
         };
-        let sides = if preprocess.keep_aspect {
-            "shorter side"
-        } else {
-            "both sides"
+        let (sides, border) = match (preprocess.keep_aspect, preprocess.border) {
+            (true, true) => ("longer side", " within a border of the mean"),
+            (true, false) => ("shorter side", ""),
+            (false, _) => ("both sides", ""),
         };
         writeln!(f, "{}: {kind}", self.file)?;
         writeln!(f, "{config}, {} features, {classes}", self.features)?;
         writeln!(
             f,
-            "images: {sides} resized to {} ({:?}), centre of {} cut out, mean {:?}, std {:?}",
+            "images: {sides} resized to {} ({:?}), centre of {} cut out{border}, mean {:?}, std {:?}",
             preprocess.resize,
             preprocess.interpolation,
             preprocess.crop,

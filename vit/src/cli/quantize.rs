@@ -263,7 +263,8 @@ fn sample(
     })?;
     if alike && count > 1 {
         let mut warnings = Warnings::default();
-        let text = format!("expected images that differ, got {count} that are the same to the model");
+        let text =
+            format!("expected images that differ, got {count} that are the same to the model");
         warnings.add("calibration", text);
         reader.warner.tell(&warnings)?;
     }

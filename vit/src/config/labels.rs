@@ -61,17 +61,26 @@ pub(super) fn read(
         Some(_) => return Err(refuse()),
     };
     let mut labels = vec![None; classes];
-    let mut beyond = 0;
+    let (mut count, mut beyond) = (0, 0);
     for (id, name) in named {
         let name = match name {
             Value::Null => continue,
-            name => name.as_str().ok_or_else(refuse)?,
+            Value::String(name) => name.clone(),
+            Value::Number(name) => name.to_string(),
+            _ => return Err(refuse()),
         };
+        if name == format!("LABEL_{id}") {
+            continue;
+        }
+        count += 1;
         match labels.get_mut(id) {
-            _ if *name == format!("LABEL_{id}") => {}
-            Some(label) => *label = Some(name.to_string()),
+            Some(label) => *label = Some(name),
             None => beyond += 1,
         }
+    }
+    if count > classes && classes > 0 {
+        let expected = format!("names for {classes} classes, as in the tensors");
+        return Err(entries.wrong(key, &expected, format!("{count} names")));
     }
     if beyond > 0 && classes > 0 {
         let what = entries.name(key);

@@ -91,22 +91,45 @@ impl Processor {
             true => Some(size(entries, "crop_size")?.map_or(224, Size::side)),
             false => None,
         };
-        Ok(Self {
+        let processor = Self {
             entries: entries.clone(),
             class,
             resize,
             crop,
-        })
+        };
+        processor.warn(warnings);
+        Ok(processor)
     }
 
-    /// The side of what comes out, if it does not depend on the image.
-    pub(super) fn output(&self) -> Option<usize> {
-        match (self.crop, self.resize) {
-            (Some(crop), _) => Some(crop),
-            (None, Some(size @ Size::Both(_))) => Some(size.side()),
-            (None, Some(size @ Size::Side(_))) if self.class != Class::Bit => Some(size.side()),
-            _ => None,
+    /// Warn of what a model cannot take, and what is done instead.
+    fn warn(&self, warnings: &mut Warnings) {
+        match self.resize {
+            None => {
+                let text =
+                    "expected true, got false; images of other sizes are resized all the same";
+                warnings.add(&self.entries.name("do_resize"), text);
+            }
+            Some(size) if self.crop.is_none() && self.keeps_aspect(size) => {
+                let text =
+                    "expected true where the longer side is not resized to the same, got false";
+                let text = format!("{text}; the centre is cut out all the same");
+                warnings.add(&self.entries.name("do_center_crop"), text);
+            }
+            Some(_) => {}
         }
+    }
+
+    fn keeps_aspect(&self, size: Size) -> bool {
+        match size {
+            Size::Shortest(_) => true,
+            Size::Both(_) => false,
+            Size::Side(_) => self.class == Class::Bit,
+        }
+    }
+
+    /// The side of what comes out, of square images at least, if it does not depend on the image.
+    pub(super) fn output(&self) -> Option<usize> {
+        self.crop.or(self.resize.map(Size::side))
     }
 
     /// The name of the entry that says how large the output is.
@@ -132,13 +155,9 @@ impl Processor {
         };
         let (resize, keep_aspect) = match self.resize {
             Some(size) => {
-                let keeps = match size {
-                    Size::Shortest(_) => true,
-                    Size::Both(_) => false,
-                    Size::Side(_) => self.class == Class::Bit,
-                };
                 let crop = self.crop.unwrap_or(size.side()).max(1);
-                (size.side().saturating_mul(image_size).div_ceil(crop), keeps)
+                let resize = size.side().saturating_mul(image_size).div_ceil(crop);
+                (resize, self.keeps_aspect(size))
             }
             // Images that have the model's size already stay as they are; others have to be resized.
             None => (image_size, true),

@@ -75,6 +75,22 @@ impl Checkpoint {
         }
     }
 
+    /// A golden checkpoint, all of it; timm's have no configuration.
+    pub fn golden(variant: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("golden")
+            .join(variant);
+        let json = |name| match fs::read(folder.join(name)) {
+            Ok(text) => serde_json::from_slice(&text).unwrap(),
+            Err(_) => Value::Null,
+        };
+        Self {
+            tensors: File::parse(&fs::read(folder.join("model.safetensors")).unwrap()),
+            config: json("config.json"),
+            preprocessor: json("preprocessor_config.json"),
+        }
+    }
+
     pub fn config(mut self, key: &str, value: Value) -> Self {
         self.config[key] = value;
         self
@@ -170,12 +186,16 @@ pub fn logits(model: &Model, picture: &str) -> Vec<f32> {
         &config.preprocess,
         config.channels,
         &photo::Options::default(),
-    )
-    .unwrap();
-    let mut logits = vec![0.0; config.classes];
+    );
+    run(model, &input.unwrap())
+}
+
+/// The logits of a prepared image.
+pub fn run(model: &Model, input: &[f32]) -> Vec<f32> {
+    let mut logits = vec![0.0; model.config().classes];
     let mut workspace = Workspace::new(model, 1);
     model
-        .forward(&input, &mut Output::logits(&mut logits), &mut workspace)
+        .forward(input, &mut Output::logits(&mut logits), &mut workspace)
         .unwrap();
     logits
 }
