@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::matrix::eight_lanes;
+use crate::run::pool;
 
 /// Errors of a layer's outputs against the float layer's, over a set of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,7 @@ impl Errors {
     pub fn measure(got: &[f32], target: &[f32], n: usize) -> Errors {
         assert_eq!(got.len(), target.len(), "outputs");
         assert!(n > 0 && got.len().is_multiple_of(n), "whole rows");
+        pool::ensure();
         let pairs = got.par_chunks_exact(n).zip(target.par_chunks_exact(n));
         // Collected in order and summed by one thread: independent of how many there are.
         let rows: Vec<Row> = pairs.map(|(got, target)| row(got, target)).collect();

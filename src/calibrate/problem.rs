@@ -17,6 +17,7 @@ use crate::layer::linear::QuantLinear;
 use crate::layer::numbers::Numbers;
 use crate::run::executor::Executor;
 use crate::run::panels::PackedWeights;
+use crate::run::pool;
 
 /// Rows that candidates are compared on at the most; statistics use all.
 const SAMPLE_ROWS: usize = 1024;
@@ -76,7 +77,7 @@ pub(crate) struct Channel {
 }
 
 impl<'a> Problem<'a> {
-    /// All operands are checked; `rows` may be empty.
+    /// All operands are checked; `rows` may be empty. From here on, loops run on rayon's current pool.
     pub(crate) fn new(
         weight: &'a [f32],
         bias: &'a [f32],
@@ -85,6 +86,7 @@ impl<'a> Problem<'a> {
         [weight_bits, activation_bits]: [u32; 2],
         isa: Isa,
     ) -> Problem<'a> {
+        pool::ensure();
         Problem {
             weight,
             bias,

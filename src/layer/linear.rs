@@ -73,7 +73,7 @@ impl QuantLinear {
 
     /// Runs the layer on `x`, row-major `[rows, in_features]`, and returns `[rows, out_features]` of
     /// the same element type. Allocates output and scratch, and runs on the
-    /// [default executor](Executor::default), which must not be rayon's in the child of a `fork()`.
+    /// [default executor](Executor::default).
     ///
     /// # Errors
     ///
@@ -94,6 +94,9 @@ impl QuantLinear {
     ///
     /// An input of NaN is quantized to code 0, as one of −∞ is, so that an output is never NaN. Inputs beyond
     /// the range of the codes saturate.
+    ///
+    /// A call on rayon's pool must not be made while holding a lock that other work of the pool waits for,
+    /// such as that of a shared scratch; [`Scratch`] shows what to do instead.
     ///
     /// # Errors
     ///

@@ -3,16 +3,26 @@
 use std::ops::Range;
 
 use super::executor::Executor;
+use super::pool;
 
 impl Executor<'static> {
     /// rayon's current pool: the one that the caller is in
     /// ([`ThreadPool::install`](rayon::ThreadPool::install)), else the global one.
+    ///
+    /// Where the global one cannot be had, since the system refuses its threads or a `fork()` left them
+    /// behind, the calling thread becomes a pool of its own, of one thread, and stays one: what it gives
+    /// to rayon from then on, it carries out itself.
+    ///
+    /// A thread of the pool that waits for a task takes up other work meanwhile: see
+    /// [`Scratch`](crate::Scratch) for what that means for locks.
     pub fn rayon() -> Self {
+        pool::ensure();
         Executor::host(rayon::current_num_threads(), &parallel_for)
     }
 }
 
 fn parallel_for(count: usize, task: &(dyn Fn(usize) + Sync)) {
+    pool::ensure(); // the executor may have been made before a fork, or on another thread
     halves(0..count, task);
 }
 

@@ -1,6 +1,6 @@
 //! Workspaces that fit a model.
 
-use noisyquant::Scratch;
+use noisyquant::{Executor, Scratch};
 
 use super::{
     memory::{Memory, Workspace},
@@ -13,11 +13,11 @@ impl Workspace<'static> {
     /// Memory for `model` and up to `max_images` images at once; quantized layers use the threads of
     /// rayon's current pool.
     pub fn new(model: &Model, max_images: usize) -> Self {
-        Self::shared(&[model], max_images, rayon::current_num_threads())
+        Self::shared(&[model], max_images, Executor::rayon().threads())
     }
 
     /// [`Workspace::new`] for quantized layers that stay on the calling thread. Float layers always run on
-    /// rayon's current pool, so that a model that has any cannot run in the child of a `fork()`.
+    /// rayon's current pool.
     pub fn serial(model: &Model, max_images: usize) -> Self {
         Self::shared(&[model], max_images, 1)
     }
