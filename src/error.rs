@@ -96,6 +96,14 @@ pub enum Error {
         /// Bytes by which it is past such an address.
         past: usize,
     },
+    /// The system does not give so much memory.
+    #[error("{what}: expected {bytes} bytes of memory, got none")]
+    Memory {
+        /// What it is for.
+        what: &'static str,
+        /// Bytes asked for.
+        bytes: usize,
+    },
     /// Two layers of a set have the same name.
     #[error("layer names: expected each once, got {name:?} twice")]
     DuplicateName {

@@ -1,7 +1,6 @@
 //! The layer: `y = x · Wᵀ + b` on integer kernels.
 
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use noisyquant_kernels::isa::Isa;
@@ -77,13 +76,19 @@ impl QuantLinear {
     ///
     /// # Errors
     ///
-    /// [`Error::Rows`] if `x` is not whole rows.
+    /// [`Error::Rows`] if `x` is not whole rows; [`Error::Memory`] if output or scratch cannot be allocated.
     pub fn forward<T: Element>(&self, x: &[T]) -> Result<Vec<T>, Error> {
         check::rows("input", self.pass.k, x.len())?;
         let rows = x.len() / self.pass.k;
-        let mut y = vec![T::default(); rows * self.pass.n];
+        let length = rows.saturating_mul(self.pass.n);
+        let mut y = Vec::new();
+        y.try_reserve_exact(length).map_err(|_| Error::Memory {
+            what: "output",
+            bytes: length.saturating_mul(size_of::<T>()),
+        })?;
+        y.resize(length, T::default());
         let executor = Executor::default();
-        let mut scratch = Scratch::with_bytes(self.scratch_bytes(rows, executor.threads()));
+        let mut scratch = Scratch::try_with_bytes(self.scratch_bytes(rows, executor.threads()))?;
         self.forward_into(x, &mut y, &mut scratch, executor)?;
         Ok(y)
     }
@@ -140,6 +145,10 @@ impl QuantLinear {
     }
 
     /// Scratch for calls of up to `max_rows` rows on the [default executor](Executor::default).
+    ///
+    /// # Panics
+    ///
+    /// If that is more than can be allocated.
     pub fn scratch(&self, max_rows: usize) -> Scratch<'static> {
         let threads = Executor::default().threads();
         Scratch::with_bytes(self.scratch_bytes(max_rows, threads))

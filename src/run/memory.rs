@@ -82,9 +82,25 @@ impl Scratch<'static> {
     ///
     /// If `bytes` is more than can be allocated.
     pub fn with_bytes(bytes: usize) -> Self {
-        assert!(bytes <= isize::MAX as usize / 2, "scratch of {bytes} bytes");
-        let memory = Memory::Owned(aligned(bytes));
-        Scratch { memory }
+        Scratch::try_with_bytes(bytes).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// `bytes` bytes, if there are so many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if `bytes` is more than can be allocated.
+    pub fn try_with_bytes(bytes: usize) -> Result<Self, Error> {
+        let mut memory = AVec::new(ALIGN);
+        // Half of the address space: rounded up to whole lines, it still does not overflow.
+        let fits = bytes <= isize::MAX as usize / 2 && memory.try_reserve_exact(bytes).is_ok();
+        if !fits {
+            let what = "scratch";
+            return Err(Error::Memory { what, bytes });
+        }
+        memory.resize(bytes, 0);
+        let memory = Memory::Owned(memory);
+        Ok(Scratch { memory })
     }
 }
 

@@ -42,8 +42,16 @@ pub(super) enum Memory<'a> {
 }
 
 impl Memory<'static> {
+    /// # Panics
+    ///
+    /// If `bytes` is more than can be allocated.
     pub(super) fn owned(bytes: usize) -> Self {
         let mut memory = AVec::new(Scratch::ALIGN);
+        let reserved = memory.try_reserve_exact(bytes);
+        assert!(
+            reserved.is_ok(),
+            "workspace: expected {bytes} bytes of memory, got none"
+        );
         memory.resize(bytes, 0);
         Self::Owned(memory)
     }
