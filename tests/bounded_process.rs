@@ -70,7 +70,7 @@ fn outputs_without_room() {
     let builder = problem.builder().calibration_rows(&problem.x);
     let layer = builder.build().unwrap();
     let error = layer.forward(&vec![0.5f32; 8 << 17]).unwrap_err();
-    let bytes = 4 * 4096 << 17;
+    let bytes = (4 * 4096) << 17;
     let what = "output";
     assert_eq!(error, Error::Memory { what, bytes });
 }

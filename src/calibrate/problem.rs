@@ -183,10 +183,11 @@ impl<'a> Problem<'a> {
         QuantLinear::assemble(numbers, kernels, panels, Executor::default())
     }
 
-    /// Errors of a layer on the calibration rows.
+    /// Errors of a layer on the calibration rows. Refuses outputs that are not finite: a search would take
+    /// any of them for the best, or none.
     pub(crate) fn errors(&self, layer: &QuantLinear) -> Result<Errors, Error> {
         let outputs = layer.forward(self.sample())?;
-        Ok(Errors::measure(&outputs, self.target(), self.bias.len()))
+        Errors::try_measure(&outputs, self.target(), self.bias.len())
     }
 
     /// The candidate with the least score; the first of equals. The first is what the others are

@@ -148,7 +148,7 @@ fn errors(
     let outputs = float.bias().len();
     let mut target = vec![0.0; rows.len() / float.in_features() * outputs];
     float.forward(rows, &mut target);
-    Ok(Errors::measure(&quantized.forward(rows)?, &target, outputs))
+    Errors::try_measure(&quantized.forward(rows)?, &target, outputs)
 }
 
 fn with_offset(noise: &Noise, offset: u64) -> Noise {
