@@ -9,6 +9,7 @@
 
 use std::time::{Duration, Instant};
 
+use aligned_vec::{AVec, ConstAlign};
 use clap::{Parser, ValueEnum};
 use half::{bf16, f16};
 use noisyquant::{ActivationRange, Element, Executor, Isa, Noise, QuantLinear, Quantizer, Scratch};
@@ -100,6 +101,11 @@ fn floats(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
+/// The values, from the start of a cache line on.
+fn aligned<T>(values: impl Iterator<Item = T>) -> AVec<T, ConstAlign<64>> {
+    AVec::from_iter(64, values)
+}
+
 struct Measured {
     kernel: &'static str,
     plan: String,
@@ -140,8 +146,9 @@ fn measure<T: Element>(options: &Options, [m, k, n]: [usize; 3]) -> Result<Measu
     let layers: Result<Vec<QuantLinear>, _> = (0..copies).map(|_| builder.build()).collect();
     let layers = layers.map_err(|error| error.to_string())?;
     let layer = &layers[0];
-    let x: Vec<T> = x.iter().map(|v| T::from_f32(*v)).collect();
-    let mut y = vec![0f32; m * n];
+    // An engine aligns its buffers. A Y that does not start on a cache line takes up to 30 % longer.
+    let x = aligned(x.iter().map(|v| T::from_f32(*v)));
+    let mut y = aligned((0..m * n).map(|_| 0f32));
     let executor = match options.threads {
         1 => Executor::serial(),
         _ => Executor::rayon(),

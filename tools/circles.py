@@ -29,7 +29,8 @@ ORDER = {
     "kernels/src": "isa layout spec view < leaf < row < scalar x86 aarch64 portable < table < cpu < ready"
     " < probe",
     "src": "error check theory < run < layer < calibrate",
-    "vit/src": "error < checkpoint < config < input < ops < model < store < quantize < measure < cli",
+    "vit/src": "error readable warning < checkpoint < config < input < ops < model < store < quantize"
+    " < measure < cli",
 }
 
 # Comments and literals; of these only the paths of modules are kept.

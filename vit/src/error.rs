@@ -62,6 +62,14 @@ pub enum Error {
         /// The shape it should have.
         expected: String,
     },
+    /// What a file's header promises could not be read: the file has become shorter, or its disk fails.
+    #[error("{what}: expected its bytes in the file, got: {source}")]
+    Read {
+        /// The tensor, or the layers of a quantized model.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A tensor has another shape than the rest of the file calls for.
     #[error("tensor `{name}`: expected shape {expected}, got {got:?}")]
     Shape {

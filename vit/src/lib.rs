@@ -40,7 +40,9 @@ mod measure;
 mod model;
 mod ops;
 mod quantize;
+mod readable;
 mod store;
+mod warning;
 
 pub use config::{
     Architecture, Config, Head, Interpolation, Overrides, Padding, Preprocess, StageConfig,
@@ -53,6 +55,7 @@ pub use model::{Attention, Layer, LayerReport, Model, Observed, Operation, Outpu
 pub use ops::{FloatLinear, Linear, float_kernel};
 pub use quantize::{Calibration, Choice, LayerPlan};
 pub use store::OpenOptions;
+pub use warning::{Warning, Warnings};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

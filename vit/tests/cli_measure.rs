@@ -151,7 +151,10 @@ fn report_is_a_page_of_figures_that_fit_together() {
         ]
         .concat(),
     );
-    assert_eq!(data["comparison"], json(&compared));
+    let mut compared = json(&compared);
+    let warnings = compared.as_object_mut().unwrap().remove("warnings");
+    assert_eq!(warnings, Some(Value::Array(Vec::new())));
+    assert_eq!(data["comparison"], compared);
     // A folder is as large as the tensors in it.
     let size = fs::metadata(bench.path("w6a5")).unwrap().len();
     assert_eq!(data["quantized_bytes"], size);
@@ -161,7 +164,9 @@ fn report_is_a_page_of_figures_that_fit_together() {
     let of_folder = report.map(|word| if word == "w6a5" { &folder } else { word });
     let of_folder = json(&bench.succeed(&[&of_folder[..], &images].concat()));
     assert_eq!(of_folder["quantized_bytes"], size);
-    reads_back::<ReportData>(&data);
+    let mut page = data.clone();
+    page.as_object_mut().unwrap().remove("warnings");
+    reads_back::<ReportData>(&page);
     let choices = data["choices"].as_array().unwrap();
     assert_eq!(
         choices.len(),

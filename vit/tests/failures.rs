@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tool::{Bench, golden, text};
+use tool::{Bench, golden, json, text};
 
 /// Files in the place to work in, but the pictures.
 fn files(bench: &Bench) -> Vec<String> {
@@ -41,6 +41,57 @@ fn a_truncated_checkpoint() {
         error.contains("nowhere") && error.contains("No such file"),
         "{error}"
     );
+}
+
+/// A pipe is read to its end, and one that nobody may ever write to is not waited for.
+#[cfg(unix)]
+#[test]
+fn pipes_as_a_checkpoint() {
+    let bench = Bench::new();
+    let model = Path::new(&bench.checkpoint).join("model.safetensors");
+    let mut bare = bench.command(&["inspect", "/dev/stdin", "--json"]);
+    let mut child = bare
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let whole = fs::read(&model).unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &whole).unwrap();
+    let piped = child.wait_with_output().unwrap();
+    assert!(piped.status.success());
+    fs::write(bench.path("same.safetensors"), &whole).unwrap();
+    let mut bare = bench.command(&["inspect", "same.safetensors", "--json"]);
+    let from_file = bare.stderr(Stdio::null()).output().unwrap();
+    let layers = |printed: Vec<u8>| json(&text(printed))["layers"].clone();
+    assert_eq!(layers(piped.stdout), layers(from_file.stdout));
+
+    let pipe = bench.path("pipe.safetensors");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let folder = bench.path("folder");
+    fs::create_dir(&folder).unwrap();
+    let within = format!("{folder}/model.safetensors");
+    assert!(
+        Command::new("mkfifo")
+            .arg(within)
+            .status()
+            .unwrap()
+            .success()
+    );
+    for (path, got) in [
+        (&*pipe, "a named pipe"),
+        (&*folder, "a named pipe"),
+        ("/dev/zero", "a device"),
+    ] {
+        let error = bench.fail(&["inspect", path]);
+        assert!(error.contains(got), "{error}");
+    }
 }
 
 #[test]
@@ -76,6 +127,52 @@ fn a_wrong_architecture_or_pair() {
     let error = bench.fail(&[&["report", "int8", "int8"], &images[..], &page[..]].concat());
     assert!(error.contains("expected a float checkpoint"), "{error}");
     assert_eq!(files(&bench), ["int8"]);
+}
+
+/// Outputs that overflow have no error that a report could tell.
+#[test]
+fn a_head_whose_outputs_overflow() {
+    let bench = Bench::new();
+    let folder = Path::new(&bench.checkpoint);
+    let whole = fs::read(folder.join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&whole).unwrap();
+    let tensors = file.tensors().into_iter().map(|(name, view)| {
+        let mut bytes = view.data().to_vec();
+        if name == "classifier.weight" {
+            let (sign, huge) = (1 << 31, 3e38f32.to_bits());
+            for (at, four) in bytes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                *four = (huge | sign * (at as u32 % 2)).to_le_bytes();
+            }
+        }
+        (name, view.dtype(), view.shape().to_vec(), bytes)
+    });
+    let tensors: Vec<_> = tensors.collect();
+    let views = tensors.iter().map(|(name, number, shape, bytes)| {
+        let view = safetensors::tensor::TensorView::new(*number, shape.clone(), bytes).unwrap();
+        (name, view)
+    });
+    let huge = bench.path("huge");
+    fs::create_dir(&huge).unwrap();
+    for name in ["config.json", "preprocessor_config.json"] {
+        fs::copy(folder.join(name), format!("{huge}/{name}")).unwrap();
+    }
+    let path = format!("{huge}/model.safetensors");
+    safetensors::serialize_to_file(views, None, path.as_ref()).unwrap();
+    for bias in ["none", "auto"] {
+        fs::write(bench.path("out"), "before").unwrap();
+        let arguments = [
+            "--images",
+            &bench.images,
+            "-o",
+            "out",
+            "--bias",
+            bias,
+            "--rows",
+            "64",
+        ];
+        bench.fail(&[&["quantize", &huge], &arguments[..]].concat());
+        assert_eq!(fs::read(bench.path("out")).unwrap(), b"before", "{bias}");
+    }
 }
 
 #[test]

@@ -89,7 +89,8 @@ fn a_position_off_by_one_is_noticed() {
 #[test]
 fn another_epsilon_is_noticed() {
     let mut file = File::embedded();
-    file.metadata.insert("layer_norm_eps".into(), "1e-1".into());
+    file.metadata
+        .insert("noisyquant.layer_norm_eps".into(), "1e-1".into());
     let error = error_of(&file.bytes()).unwrap();
     assert!(error > 1e-3, "relative error only {error:e}");
 }

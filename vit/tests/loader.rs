@@ -210,13 +210,20 @@ fn bad_metadata_is_named() {
         ),
         ("patch_size", vec!["5", ""]),
         ("layer_norm_eps", vec!["0", "-1", "NaN", "inf", "x"]),
+        ("resize", vec!["27", "-1", "x"]),
+        ("interpolation", vec!["", "Bicubic", "hamming"]),
         ("mean", vec!["", "NaN", "0.1, 0.2"]),
         ("std", vec!["0", "-1", "inf", "1,1,1"]),
     ] {
         for value in values {
-            let text = error_after(|file| drop(file.metadata.insert(key.into(), value.into())));
+            let text = error_after(|file| {
+                drop(
+                    file.metadata
+                        .insert(format!("noisyquant.{key}"), value.into()),
+                )
+            });
             assert!(
-                text.starts_with(&format!("metadata `{key}`: expected"))
+                text.starts_with(&format!("metadata `noisyquant.{key}`: expected"))
                     || text.starts_with(&format!("{key}: expected")),
                 "{value}: {text}"
             );

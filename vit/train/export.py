@@ -45,11 +45,13 @@ def main():
     arguments.out.mkdir(parents=True, exist_ok=True)
     save_file(stored, arguments.out / "vit-mnist.safetensors", {
         "architecture": "vision transformer: pre-LN, exact GELU, class token; timm tensor names",
-        "heads": str(config.heads),
-        "patch_size": str(config.patch),
-        "layer_norm_eps": str(config.eps),
-        "mean": str(mean),
-        "std": str(std),
+        "noisyquant.heads": str(config.heads),
+        "noisyquant.patch_size": str(config.patch),
+        "noisyquant.layer_norm_eps": str(config.eps),
+        "noisyquant.resize": str(config.side),
+        "noisyquant.interpolation": "bicubic",
+        "noisyquant.mean": str(mean),
+        "noisyquant.std": str(std),
         "licence": "MIT OR Apache-2.0",
         "trained_on": IMAGES_LICENCE,
     })

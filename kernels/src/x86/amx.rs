@@ -4,7 +4,7 @@
 //! tile registers that it writes. What `asm!` has no way to declare is that a block reads what the one
 //! before left in them. That holds for three reasons. Blocks that are not `pure` stay in order. Compiled
 //! code touches no tile register: LLVM uses them for AMX intrinsics alone, of which there are none. And what
-//! is called between the blocks of a walk are the table's epilogues, which have no such block.
+//! runs between the blocks of a walk are epilogues of AVX-512, which have no such block.
 //! `tools/tiles.py` looks for the last two in the compiled kernels.
 //!
 //! The configuration of tiles lives from `ldtilecfg` to `tilerelease` within one call of a leaf, on the
@@ -20,25 +20,36 @@
 //! ```
 //!
 //! Four `tdpbusd` take 64 cycles, their four loads 37 from L1. Measured from L1, loads cost the dot
-//! products 20 % whatever their order; storing and zeroing C costs another 20 % at K = 384, unless
-//! each store is followed by the zero and the first `tdpbusd` of the next tile's same quarter. Then
-//! the stores wait for results while the next products run, and cost nothing ([`walk`]).
+//! products 20 to 35 % whatever their order. The rest of a tile's work is hidden in two ways ([`walk`]):
+//!
+//! - They are stored between the first products of the next tile. Each store is followed by the zero and
+//!   the first `tdpbusd` of the same quarter, so that stores wait for results while products run.
+//! - They become outputs a few rows after each step of the next tile, so that the store buffer never fills.
+//!
+//! From tile to tile one operand stays while the other passes by: codes while panels pass, if there is one
+//! tile of rows, or else a panel while codes pass. The one that passes is loaded by `tileloaddt1`, which
+//! leaves L1 to the other one and to the accumulators.
 //!
 //! Rows are cut into tiles of even height. The last one may overlap the one before and computes
 //! some rows twice, to the same result: `tdpbusd` takes a cycle a row, a second configuration 44 ns.
 
 use core::arch::asm;
+use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use core::marker::PhantomData;
+use core::ops::Range;
 
+use super::zmm::convert::{Bf16, Destination, F16, F32, Lines, columns_early};
 use crate::layout::K_ALIGN;
 use crate::leaf::{BlockArgs, MicroArgs};
+use crate::view::Elem;
 
 /// Rows of one tile register.
 const TILE_ROWS: usize = 16;
 const MR: usize = 2 * TILE_ROWS;
 const NR: usize = 32;
-/// Cache lines prefetched in each half of a step of a [`Pair`]: tiles of six rows of tiles share a
-/// panel of 32 lines a step. From L3, prefetching takes 10 % off large layers; from L2 it is free.
-const LINES: usize = 3;
+/// Cache lines of the next panel that are prefetched in a step, where several tiles of rows share a panel of
+/// 32 lines a step: enough for six tiles. From L3 that takes 10 % off large layers; from L2 it is free.
+const LINES: usize = 6;
 /// Bytes from one row of accumulators, or one group of a panel, to the next.
 const ROW_BYTES: usize = NR * 4;
 
@@ -77,12 +88,13 @@ struct Tile {
     a: *const u8,
     a_stride: usize,
     b: *const i8,
-    /// What to prefetch into L2 meanwhile: this tile's share of the next panel.
-    next: *const i8,
 }
 
-/// The steps of a walk over tiles, for one arrangement of tile registers.
+/// The steps of a walk over tiles, for one arrangement of tile registers and one order of tiles.
 trait Shape {
+    /// Whether codes pass while a panel stays in L1, instead of panels while codes stay.
+    const CODES_PASS: bool;
+
     /// Zeroes the accumulators and takes the first 64 inputs.
     ///
     /// # Safety
@@ -97,12 +109,12 @@ trait Shape {
     /// As [`start`](Shape::start); `c` has room for the height of the tile before.
     unsafe fn store_and_start(c: *mut i32, tile: &Tile);
 
-    /// Takes `steps` more times 64 inputs, after the first.
+    /// Takes 64 more inputs, from input `at` on.
     ///
     /// # Safety
     ///
-    /// As [`start`](Shape::start), with `64 · (1 + steps)` inputs.
-    unsafe fn proceed(tile: &Tile, steps: usize);
+    /// As [`start`](Shape::start), with `at + 64` inputs.
+    unsafe fn step(tile: &Tile, at: usize);
 
     /// Stores the accumulators to `c`.
     ///
@@ -113,9 +125,11 @@ trait Shape {
 }
 
 /// Two tiles of A: 17 to 32 rows.
-struct Pair;
+struct Pair<const CODES_PASS: bool>;
 
-impl Shape for Pair {
+impl<const CODES_PASS: bool> Shape for Pair<CODES_PASS> {
+    const CODES_PASS: bool = CODES_PASS;
+
     #[inline(always)]
     unsafe fn start(tile: &Tile) {
         // SAFETY: the caller promises the operands; see `Shape`.
@@ -177,40 +191,36 @@ impl Shape for Pair {
     }
 
     #[inline(always)]
-    unsafe fn proceed(tile: &Tile, steps: usize) {
+    unsafe fn step(tile: &Tile, at: usize) {
+        macro_rules! step {
+            ($load_codes:literal, $load_panel:literal) => {
+                asm!(
+                    concat!($load_panel, " tmm6, [{b} + {bs}]"),
+                    concat!($load_codes, " tmm4, [{a} + {s}]"),
+                    "tdpbusd tmm0, tmm4, tmm6",
+                    concat!($load_panel, " tmm7, [{b} + {bs} + 64]"),
+                    "tdpbusd tmm1, tmm4, tmm7",
+                    concat!($load_codes, " tmm5, [{a1} + {s}]"),
+                    "tdpbusd tmm2, tmm5, tmm6",
+                    "tdpbusd tmm3, tmm5, tmm7",
+                    a = in(reg) tile.a.add(at),
+                    a1 = in(reg) tile.a.add(TILE_ROWS * tile.a_stride + at),
+                    b = in(reg) tile.b.add(at * NR),
+                    s = in(reg) tile.a_stride,
+                    bs = in(reg) ROW_BYTES,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(readonly, nostack, preserves_flags),
+                )
+            };
+        }
         // SAFETY: the caller promises the operands; see `Shape`.
         unsafe {
-            asm!(
-                "jmp 3f",
-                "2:",
-                "add {a}, 64",
-                "add {a1}, 64",
-                "add {b}, 2048",
-                "tileloadd tmm6, [{b} + {bs}]",
-                "tileloadd tmm4, [{a} + {s}]",
-                ".rept {lines}", "prefetcht1 [{next}]", "add {next}, 64", ".endr",
-                "tdpbusd tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b} + {bs} + 64]",
-                "tdpbusd tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{a1} + {s}]",
-                ".rept {lines}", "prefetcht1 [{next}]", "add {next}, 64", ".endr",
-                "tdpbusd tmm2, tmm5, tmm6",
-                "tdpbusd tmm3, tmm5, tmm7",
-                "3:",
-                "dec {n}",
-                "jns 2b",
-                a = inout(reg) tile.a => _,
-                a1 = inout(reg) tile.a.add(TILE_ROWS * tile.a_stride) => _,
-                b = inout(reg) tile.b => _,
-                n = inout(reg) steps => _,
-                next = inout(reg) tile.next => _,
-                s = in(reg) tile.a_stride,
-                bs = in(reg) ROW_BYTES,
-                lines = const LINES,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(readonly, nostack),
-            );
+            if Self::CODES_PASS {
+                step!("tileloaddt1", "tileloadd");
+            } else {
+                step!("tileloadd", "tileloaddt1");
+            }
         }
     }
 
@@ -230,10 +240,12 @@ impl Shape for Pair {
     }
 }
 
-/// One tile of A: 1 to 16 rows.
+/// One tile of A: 1 to 16 rows, which are all that there are.
 struct Single;
 
 impl Shape for Single {
+    const CODES_PASS: bool = false;
+
     #[inline(always)]
     unsafe fn start(tile: &Tile) {
         // SAFETY: the caller promises the operands; see `Shape`.
@@ -281,29 +293,21 @@ impl Shape for Single {
     }
 
     #[inline(always)]
-    unsafe fn proceed(tile: &Tile, steps: usize) {
+    unsafe fn step(tile: &Tile, at: usize) {
         // SAFETY: the caller promises the operands; see `Shape`.
         unsafe {
             asm!(
-                "jmp 3f",
-                "2:",
-                "add {a}, 64",
-                "add {b}, 2048",
                 "tileloadd tmm4, [{a} + {s}]",
-                "tileloadd tmm6, [{b} + {bs}]",
+                "tileloaddt1 tmm6, [{b} + {bs}]",
                 "tdpbusd tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b} + {bs} + 64]",
+                "tileloaddt1 tmm7, [{b} + {bs} + 64]",
                 "tdpbusd tmm1, tmm4, tmm7",
-                "3:",
-                "dec {n}",
-                "jns 2b",
-                a = inout(reg) tile.a => _,
-                b = inout(reg) tile.b => _,
-                n = inout(reg) steps => _,
+                a = in(reg) tile.a.add(at),
+                b = in(reg) tile.b.add(at * NR),
                 s = in(reg) tile.a_stride,
                 bs = in(reg) ROW_BYTES,
                 out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
-                options(readonly, nostack),
+                options(readonly, nostack, preserves_flags),
             );
         }
     }
@@ -322,6 +326,77 @@ impl Shape for Single {
     }
 }
 
+/// What becomes of the accumulators of tiles.
+trait Sink {
+    /// A tile's outputs.
+    type Outputs;
+
+    /// Where the accumulators of the tile at `row` are stored.
+    fn accumulators(&self, row: usize) -> *mut i32;
+
+    /// Prepares the outputs of a tile.
+    ///
+    /// # Safety
+    ///
+    /// The tile at `row` in `panel` exists.
+    unsafe fn outputs(&self, panel: usize, row: usize) -> Self::Outputs;
+
+    /// Writes the outputs of some rows of a tile.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has AVX-512; the rows exist, and their accumulators are stored.
+    unsafe fn finish(outputs: &Self::Outputs, rows: Range<usize>);
+}
+
+/// The accumulators of all rows, which nothing is made of.
+struct Accumulators(*mut i32);
+
+impl Sink for Accumulators {
+    type Outputs = ();
+
+    #[inline(always)]
+    fn accumulators(&self, row: usize) -> *mut i32 {
+        self.0.wrapping_add(row * NR)
+    }
+
+    #[inline(always)]
+    unsafe fn outputs(&self, _: usize, _: usize) {}
+
+    #[inline(always)]
+    unsafe fn finish((): &(), _: Range<usize>) {}
+}
+
+/// Outputs of `D` in `V` vectors a row, from the accumulators of one tile.
+struct Finished<'a, D, const V: usize> {
+    block: &'a BlockArgs,
+    columns_early: usize,
+    destination: PhantomData<D>,
+}
+
+impl<D: Destination, const V: usize> Sink for Finished<'_, D, V> {
+    type Outputs = Lines<D, V>;
+
+    #[inline(always)]
+    fn accumulators(&self, _: usize) -> *mut i32 {
+        self.block.first.c
+    }
+
+    #[inline(always)]
+    unsafe fn outputs(&self, panel: usize, row: usize) -> Lines<D, V> {
+        // SAFETY: the caller promises the tile, `columns_early` is that of all columns.
+        unsafe { Lines::new(&self.block.output(panel, row, MR), 0, self.columns_early) }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(outputs: &Lines<D, V>, rows: Range<usize>) {
+        for row in rows {
+            // SAFETY: the caller promises the rows.
+            unsafe { outputs.finish(row) };
+        }
+    }
+}
+
 /// Micro-kernel for any 8-bit operands, exact by nature of `tdpbusd` (no saturating step).
 ///
 /// # Safety
@@ -329,8 +404,8 @@ impl Shape for Single {
 /// The CPU has AMX-INT8, the process has permission to use it, and `args` keeps the promises of
 /// [`MicroArgs`] for `NR = 32`, `KR = 4`.
 pub(super) unsafe fn micro(args: &MicroArgs) {
-    // SAFETY: the caller promises one panel, and `c` has all rows, those of a tile at `row` among them.
-    unsafe { walk_rows(args, 1, |row| args.c.add(row * NR), |_, _, _| ()) }
+    // SAFETY: the caller promises one panel, and `c` has all rows.
+    unsafe { walk_rows(args, 1, &Accumulators(args.c)) }
 }
 
 /// Block leaf: as [`micro`] over many panels, with the epilogue of a tile while the next one is
@@ -338,27 +413,55 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
 ///
 /// # Safety
 ///
-/// As [`micro`], and `args` keeps the promises of [`BlockArgs`].
+/// As [`micro`], the CPU has the features below, and `args` keeps the promises of [`BlockArgs`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn block(args: &BlockArgs) {
-    // SAFETY: the caller promises the panels and their outputs; `c` has room for a tile.
+    // SAFETY: the caller promises `BlockArgs`, whose output is of the type that `destination` says.
     unsafe {
-        let finish = |panel, row, m| (args.finish)(&args.output(panel, row, m));
-        walk_rows(&args.first, args.panels, |_| args.first.c, finish);
+        match args.destination {
+            Elem::F32 => block_to::<F32>(args),
+            Elem::F16 => block_to::<F16>(args),
+            Elem::Bf16 => block_to::<Bf16>(args),
+        }
     }
 }
 
-/// Chooses the height and arrangement of tiles, configures them, and walks.
+/// # Safety
+///
+/// As [`block`], for outputs of `D`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn block_to<D: Destination>(args: &BlockArgs) {
+    // SAFETY: the caller promises the panels and their outputs; `c` has room for a tile. A panel's columns
+    // fill whole lines of `y`, so all panels start as early as the first one.
+    unsafe {
+        match columns_early::<D>(&args.output) {
+            0 => walk_block::<D, 2>(args, 0),
+            early => walk_block::<D, 3>(args, early),
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`block_to`], for outputs in `V` vectors a row, of which the first starts `columns_early` early.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn walk_block<D: Destination, const V: usize>(args: &BlockArgs, columns_early: usize) {
+    let sink = Finished::<D, V> {
+        block: args,
+        columns_early,
+        destination: PhantomData,
+    };
+    // SAFETY: the caller promises the panels and their outputs.
+    unsafe { walk_rows(&args.first, args.panels, &sink) }
+}
+
+/// Chooses the height, arrangement and order of tiles, configures them, and walks.
 ///
 /// # Safety
 ///
 /// As [`walk`].
 #[inline(always)]
-unsafe fn walk_rows(
-    args: &MicroArgs,
-    panels: usize,
-    c: impl Fn(usize) -> *mut i32,
-    done: impl Fn(usize, usize, usize),
-) {
+unsafe fn walk_rows<K: Sink>(args: &MicroArgs, panels: usize, sink: &K) {
     let height = args.m.div_ceil(args.m.div_ceil(MR));
     // SAFETY: the configuration is valid and of the height that the walk is told.
     unsafe {
@@ -370,10 +473,12 @@ unsafe fn walk_rows(
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(readonly, nostack, preserves_flags),
         );
-        if height > TILE_ROWS {
-            walk::<Pair>(args, panels, height, c, done);
+        if height <= TILE_ROWS {
+            walk::<Single, K>(args, panels, height, sink);
+        } else if height == args.m {
+            walk::<Pair<false>, K>(args, panels, height, sink);
         } else {
-            walk::<Single>(args, panels, height, c, done);
+            walk::<Pair<true>, K>(args, panels, height, sink);
         }
         asm!(
             "tilerelease",
@@ -384,49 +489,71 @@ unsafe fn walk_rows(
     }
 }
 
-/// All tiles of `height` rows, panel by panel. `c(row)` says where the accumulators of the tile at
-/// `row` go; `done(panel, row, height)` is called once they are there.
+/// All tiles of `height` rows, panel by panel.
+///
+/// The accumulators of a tile are stored while the next one starts, and finished a few rows after each of its
+/// steps.
 ///
 /// # Safety
 ///
 /// AMX is configured for `height ≤ m` rows; `args` keeps the promises of [`MicroArgs`] for `panels`
-/// panels; `c` gives room for `height` rows.
+/// panels; `sink` has room for the accumulators and outputs of all tiles.
 #[inline(always)]
-unsafe fn walk<S: Shape>(
-    args: &MicroArgs,
-    panels: usize,
-    height: usize,
-    c: impl Fn(usize) -> *mut i32,
-    done: impl Fn(usize, usize, usize),
-) {
+unsafe fn walk<S: Shape, K: Sink>(args: &MicroArgs, panels: usize, height: usize, sink: &K) {
+    let steps = args.k / K_ALIGN;
+    // Rows to finish after each step, in 2⁻¹⁶ rows.
+    let share = (height << 16) / steps;
     let mut before: Option<(usize, usize)> = None;
     for panel in 0..panels {
-        let next = args.b.wrapping_add((panel + 1) * NR * args.k);
+        let mut next = args.b.wrapping_add((panel + 1) * NR * args.k);
         for start in (0..args.m).step_by(height) {
             let row = start.min(args.m - height);
-            // SAFETY: `row + height ≤ m`, the panel exists, and `k` is a multiple of 64.
+            // SAFETY: `row + height ≤ m`, the panel exists, and `k` is a multiple of 64. What was stored at
+            // the start is finished before the next store. An address that is not there does no harm to a
+            // prefetch.
             unsafe {
                 let tile = Tile {
                     a: args.a.add(row * args.a_stride),
                     a_stride: args.a_stride,
                     b: args.b.add(panel * NR * args.k),
-                    next: next.wrapping_add(start / height * (args.k / K_ALIGN) * 2 * LINES * 64),
                 };
-                match before {
-                    None => S::start(&tile),
-                    Some((_, row)) => S::store_and_start(c(row), &tile),
+                let outputs = match before {
+                    None => {
+                        S::start(&tile);
+                        None
+                    }
+                    Some((panel, row)) => {
+                        S::store_and_start(sink.accumulators(row), &tile);
+                        Some(sink.outputs(panel, row))
+                    }
+                };
+                let mut finished = 0;
+                for step in 1..steps {
+                    S::step(&tile, step * K_ALIGN);
+                    if S::CODES_PASS {
+                        for _ in 0..LINES {
+                            _mm_prefetch::<_MM_HINT_T1>(next);
+                            next = next.wrapping_add(64);
+                        }
+                    }
+                    if let Some(outputs) = &outputs {
+                        let due = (step * share) >> 16;
+                        K::finish(outputs, finished..due);
+                        finished = due;
+                    }
                 }
-                S::proceed(&tile, args.k / K_ALIGN - 1);
-            }
-            if let Some((panel, row)) = before {
-                done(panel, row, height);
+                if let Some(outputs) = &outputs {
+                    K::finish(outputs, finished..height);
+                }
             }
             before = Some((panel, row));
         }
     }
     if let Some((panel, row)) = before {
-        // SAFETY: `c` gives room.
-        unsafe { S::store(c(row)) };
-        done(panel, row, height);
+        // SAFETY: the sink has room for the last tile.
+        unsafe {
+            S::store(sink.accumulators(row));
+            K::finish(&sink.outputs(panel, row), 0..height);
+        }
     }
 }

@@ -149,7 +149,7 @@ fn execute(machine: &mut Machine) -> Option<()> {
             Some(())
         }
         Code::VEX_Tilezero_tmm => tiles.zero(register(0)),
-        Code::VEX_Tileloadd_tmm_sibmem => {
+        Code::VEX_Tileloadd_tmm_sibmem | Code::VEX_Tileloaddt1_tmm_sibmem => {
             let (base, stride) = machine.base_and_stride(&instruction)?;
             // SAFETY: what the program may not read is a fault, as it is without us.
             tiles.load(register(0), |row, to| unsafe {

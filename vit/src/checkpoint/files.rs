@@ -1,24 +1,21 @@
-//! Checkpoints on disk: one safetensors file, a folder, or shards named by an index; mapped into
-//! memory, so that only what is read of them is loaded.
+//! Checkpoints on disk: one safetensors file, a folder, or shards named by an index.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, de::DeserializeOwned};
-use vmap::Map;
 
-use super::tensors::Tensors;
+use super::{bytes::Bytes, tensors::Tensors};
 use crate::error::Error;
 
 const INDEX: &str = "model.safetensors.index.json";
 const MODEL: &str = "model.safetensors";
 
-/// The files of a checkpoint: mapped shards, and the JSON files beside them.
+/// The files of a checkpoint: open shards, and the JSON files beside them.
 pub(crate) struct Files {
-    shards: Vec<(PathBuf, Map)>,
+    shards: Vec<(PathBuf, Bytes)>,
     folder: PathBuf,
 }
 
@@ -29,7 +26,7 @@ struct Index {
 }
 
 impl Files {
-    /// Map what `path` names: a safetensors file, an index of shards, or a folder that holds one of
+    /// Open what `path` names: a safetensors file, an index of shards, or a folder that holds one of
     /// these.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let path = match path.is_dir() {
@@ -42,8 +39,8 @@ impl Files {
             _ => vec![path],
         };
         let shards = shards.into_iter().map(|path| {
-            let map = map(&path)?;
-            Ok((path, map))
+            let bytes = Bytes::open(&path)?;
+            Ok((path, bytes))
         });
         Ok(Self {
             shards: shards.collect::<Result<_, Error>>()?,
@@ -54,15 +51,19 @@ impl Files {
     /// The tensors of all shards.
     pub(crate) fn tensors(&self) -> Result<Tensors<'_>, Error> {
         let mut tensors = Tensors::default();
-        for (path, map) in &self.shards {
-            tensors.add(map).map_err(|error| error.at(path))?;
+        for (path, bytes) in &self.shards {
+            tensors.add(bytes.view()).map_err(|error| error.at(path))?;
         }
         Ok(tensors)
     }
 
     /// Bytes of all shards.
     pub(crate) fn bytes(&self) -> u64 {
-        self.shards.iter().map(|(_, map)| map.len() as u64).sum()
+        let lengths = self
+            .shards
+            .iter()
+            .map(|(_, bytes)| bytes.view().len() as u64);
+        lengths.sum()
     }
 
     /// The JSON file `name` beside the shards, if there is one.
@@ -126,28 +127,43 @@ fn shards_of(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, Error> {
     shards.collect()
 }
 
-fn map(path: &Path) -> Result<Map, Error> {
-    let file = File::open(path).map_err(|source| Error::open(path, source))?;
-    let length = file
-        .metadata()
-        .map_err(|source| Error::open(path, source))?
-        .len();
-    if length == 0 {
-        // Nothing to map; the parser's words for no bytes.
-        return Err(Tensors::default().add(&[]).err().map_or_else(
-            || Error::open(path, std::io::ErrorKind::UnexpectedEof.into()),
-            |error| error.at(path),
-        ));
-    }
-    Map::with_options()
-        .map(&file)
-        .map_err(|source| Error::open(path, std::io::Error::other(source.to_string())))
-}
-
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::open(path, source))?;
     serde_json::from_str(&text).map_err(|source| {
         let what = path.display().to_string();
         Error::Json { what, source }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::embedded;
+
+    #[test]
+    fn a_file_that_becomes_shorter_while_it_is_read_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(MODEL);
+        std::fs::write(&path, embedded::WEIGHTS).unwrap();
+        let files = Files::open(folder.path()).unwrap();
+        let mut tensors = files.tensors().unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(embedded::WEIGHTS.len() as u64 / 2).unwrap();
+        // What is there still is read, and the rest is not made up.
+        let names: Vec<String> = tensors.names().map(String::from).collect();
+        let mut lost = 0;
+        for name in names.iter().filter(|name| name.contains("norm1.bias")) {
+            let shape: [usize; 1] = tensors.shape(name, "[width]").unwrap();
+            match tensors.take_f32(name, &shape) {
+                Ok(values) => assert_eq!(values.len(), shape[0]),
+                Err(error) => {
+                    assert!(matches!(error, Error::Read { .. }), "{error}");
+                    assert!(error.to_string().contains(name.as_str()), "{error}");
+                    lost += 1;
+                }
+            }
+        }
+        assert!(lost > 0, "{names:?}");
+        assert!(tensors.files()[0].whole().is_err());
+    }
 }

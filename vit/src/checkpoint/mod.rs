@@ -1,5 +1,6 @@
 //! Checkpoints: files, the tensors in them, and how those are named.
 
+mod bytes;
 mod files;
 mod names;
 mod tensors;

@@ -4,37 +4,40 @@
 use std::collections::{BTreeMap, HashMap};
 
 use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::Dtype;
 
+use super::bytes::{Place, View};
 use crate::error::Error;
 
 /// Parsed files that know which of their tensors nobody has taken yet.
 #[derive(Default)]
 pub(crate) struct Tensors<'a> {
-    left: BTreeMap<String, TensorView<'a>>,
+    left: BTreeMap<String, Stored<'a>>,
     metadata: HashMap<String, String>,
-    files: Vec<&'a [u8]>,
+    files: Vec<View<'a>>,
+}
+
+/// A tensor that nobody has taken yet.
+struct Stored<'a> {
+    number: Dtype,
+    shape: Vec<usize>,
+    place: Place<'a>,
 }
 
 impl<'a> Tensors<'a> {
-    /// The tensors of one file.
+    /// The tensors of one file in memory.
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let mut tensors = Self::default();
-        tensors.add(bytes)?;
+        tensors.add(View::Memory(bytes))?;
         Ok(tensors)
     }
 
-    /// Parse the header of another file; the numbers stay in `bytes` until they are taken.
-    pub(crate) fn add(&mut self, bytes: &'a [u8]) -> Result<(), Error> {
-        let wrap = |source| Error::File {
-            length: bytes.len(),
-            source,
-        };
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(wrap)?;
-        let tensors = SafeTensors::deserialize(bytes).map_err(wrap)?;
+    /// Parse the header of another file; the numbers stay in it until they are taken.
+    pub(crate) fn add(&mut self, view: View<'a>) -> Result<(), Error> {
+        let (header, start) = view.header()?;
         self.metadata
             .extend(header.metadata().clone().unwrap_or_default());
-        for (name, view) in tensors.tensors() {
+        for (name, info) in header.tensors() {
             if self.left.contains_key(&name) {
                 return Err(Error::Setting {
                     what: format!("tensor `{name}`"),
@@ -42,9 +45,18 @@ impl<'a> Tensors<'a> {
                     got: "it in several".into(),
                 });
             }
-            self.left.insert(name, view);
+            let (from, to) = info.data_offsets;
+            let stored = Stored {
+                number: info.dtype,
+                shape: info.shape.clone(),
+                place: Place {
+                    view,
+                    range: start + from..start + to,
+                },
+            };
+            self.left.insert(name, stored);
         }
-        self.files.push(bytes);
+        self.files.push(view);
         Ok(())
     }
 
@@ -53,8 +65,8 @@ impl<'a> Tensors<'a> {
         self.metadata.get(key).map(String::as_str)
     }
 
-    /// The bytes of each file.
-    pub(crate) fn files(&self) -> &[&'a [u8]] {
+    /// Each file.
+    pub(crate) fn files(&self) -> &[View<'a>] {
         &self.files
     }
 
@@ -76,34 +88,38 @@ impl<'a> Tensors<'a> {
         name: &str,
         pattern: &str,
     ) -> Result<[usize; RANK], Error> {
-        let view = self
+        let stored = self
             .left
             .get(name)
             .ok_or_else(|| missing(name, pattern.into()))?;
-        let shape = <[usize; RANK]>::try_from(view.shape());
-        match shape {
+        match <[usize; RANK]>::try_from(&*stored.shape) {
             Ok(shape) if !shape.contains(&0) => Ok(shape),
-            _ => Err(mis_shaped(name, pattern.into(), view)),
+            _ => Err(mis_shaped(name, pattern.into(), stored)),
         }
     }
 
     /// Take tensor `name` of exactly this shape as f32; it may be stored as F16, BF16 or F32.
     pub(crate) fn take_f32(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        let view = self.take(name, shape)?;
-        let data = view.data();
-        let values: Vec<f32> = match view.dtype() {
-            Dtype::F16 => pairs(data)
-                .map(|pair| f16::from_le_bytes(pair).to_f32())
+        let stored = self.take(name, shape)?;
+        let read = |to: &mut [u8]| stored.read(name, to);
+        let count = stored.shape.iter().product();
+        let values: Vec<f32> = match stored.number {
+            Dtype::F16 => halves(count, read)?
+                .into_iter()
+                .map(|bits| f16::from_bits(bits).to_f32())
                 .collect(),
-            Dtype::BF16 => pairs(data)
-                .map(|pair| bf16::from_le_bytes(pair).to_f32())
+            Dtype::BF16 => halves(count, read)?
+                .into_iter()
+                .map(|bits| bf16::from_bits(bits).to_f32())
                 .collect(),
-            Dtype::F32 => data
-                .as_chunks()
-                .0
-                .iter()
-                .map(|&four| f32::from_le_bytes(four))
-                .collect(),
+            Dtype::F32 => {
+                let mut values = vec![0.0f32; count];
+                read(bytemuck::cast_slice_mut(&mut values))?;
+                for value in &mut values {
+                    *value = f32::from_bits(u32::from_le(value.to_bits()));
+                }
+                values
+            }
             other => return Err(number_type(name, "F16, BF16 or F32", other)),
         };
         match values.iter().position(|value| !value.is_finite()) {
@@ -118,11 +134,13 @@ impl<'a> Tensors<'a> {
 
     /// Take tensor `name` of exactly this shape; it must be stored as U8.
     pub(crate) fn take_u8(&mut self, name: &str, shape: &[usize]) -> Result<Vec<u8>, Error> {
-        let view = self.take(name, shape)?;
-        match view.dtype() {
-            Dtype::U8 => Ok(view.data().to_vec()),
-            other => Err(number_type(name, "U8", other)),
+        let stored = self.take(name, shape)?;
+        if stored.number != Dtype::U8 {
+            return Err(number_type(name, "U8", stored.number));
         }
+        let mut values = vec![0; stored.shape.iter().product()];
+        stored.read(name, &mut values)?;
+        Ok(values)
     }
 
     /// Forget the tensors whose names satisfy `unused`.
@@ -141,21 +159,35 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<TensorView<'a>, Error> {
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Stored<'a>, Error> {
         let expected = || format!("{shape:?}");
-        let view = self
+        let stored = self
             .left
             .remove(name)
             .ok_or_else(|| missing(name, expected()))?;
-        match view.shape() == shape {
-            true => Ok(view),
-            false => Err(mis_shaped(name, expected(), &view)),
+        match stored.shape == shape {
+            true => Ok(stored),
+            false => Err(mis_shaped(name, expected(), &stored)),
         }
     }
 }
 
-fn pairs(data: &[u8]) -> impl Iterator<Item = [u8; 2]> {
-    data.as_chunks().0.iter().copied()
+impl Stored<'_> {
+    /// Fill `to` with the tensor's bytes.
+    fn read(&self, name: &str, to: &mut [u8]) -> Result<(), Error> {
+        self.place.read(to).map_err(|source| Error::Read {
+            what: format!("tensor `{name}`"),
+            source,
+        })
+    }
+}
+
+/// `count` numbers of 16 bits.
+fn halves(count: usize, read: impl Fn(&mut [u8]) -> Result<(), Error>) -> Result<Vec<u16>, Error> {
+    let mut bits = vec![0u16; count];
+    read(bytemuck::cast_slice_mut(&mut bits))?;
+    bits.iter_mut().for_each(|bits| *bits = u16::from_le(*bits));
+    Ok(bits)
 }
 
 fn missing(name: &str, expected: String) -> Error {
@@ -165,11 +197,11 @@ fn missing(name: &str, expected: String) -> Error {
     }
 }
 
-fn mis_shaped(name: &str, expected: String, view: &TensorView<'_>) -> Error {
+fn mis_shaped(name: &str, expected: String, stored: &Stored<'_>) -> Error {
     Error::Shape {
         name: name.into(),
         expected,
-        got: view.shape().to_vec(),
+        got: stored.shape.clone(),
     }
 }
 

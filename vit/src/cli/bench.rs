@@ -5,8 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use indicatif::ProgressBar;
 use noisyquant::{Executor, Isa, Noise, Quantizer};
+use serde::Serialize;
 
-use super::{failure::Failure, folder, model, overrides::OverrideFlags, print, progress};
+use super::{
+    failure::Failure, folder, model, overrides::OverrideFlags, print, progress, warner::Warner,
+};
 use crate::{
     measure::{
         bench::{self, Contestant, FLOAT_BITS, Setting, Share, Timing},
@@ -16,6 +19,7 @@ use crate::{
     ops::{Linear, float_kernel},
     quantize::{Calibration, LayerPlan},
     store::OpenOptions,
+    warning::Warnings,
 };
 
 /// Rows that layers are calibrated on: their time does not depend on what is in them.
@@ -29,7 +33,7 @@ const NOISE_RANGE: f32 = 0.01;
 A float checkpoint is quantized for the purpose, with ranges that are good enough for timing; a quantized \
 model is timed as it is. Times are medians of interleaved runs, of a batch divided by its images. With \
 --json, one line for each with name, bits, noise, isa, batch, threads, med_ms and rounds, then one for each \
-kind of operation with its share of the time.
+kind of operation with its share of the time, and `warnings` if there were any.
 
 Examples:
   noisyquant bench checkpoint/
@@ -67,6 +71,12 @@ pub(super) struct Arguments {
     overrides: OverrideFlags,
 }
 
+/// The last line of JSON, where there were warnings.
+#[derive(Serialize)]
+struct Warned<'a> {
+    warnings: &'a Warnings,
+}
+
 /// The name of an instruction set that this CPU has.
 fn isa(name: &str) -> Result<Isa, String> {
     let names: Vec<&str> = Isa::available().map(Isa::name).collect();
@@ -101,9 +111,9 @@ pub(super) fn usual_threads() -> Vec<usize> {
     threads
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Failure> {
     let options = arguments.overrides.options();
-    let model = Model::open(&arguments.model, &options)?;
+    let model = model::open(&arguments.model, &options, warner)?;
     let isas = arguments.isa.clone().unwrap_or_else(usual_isas);
     let batches: Vec<usize> = arguments
         .batch
@@ -151,7 +161,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.json {
         true => {
             print::json_lines(&rows)?;
-            print::json_lines(&shares)
+            print::json_lines(&shares)?;
+            match warner.told() {
+                told if told.is_empty() => Ok(()),
+                told => print::json_lines(&[Warned { warnings: told }]),
+            }
         }
         false => print::whole(&text(&rows, &shares)),
     }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{failure::Failure, folder, model, overrides::OverrideFlags, print, progress};
+use super::{
+    failure::Failure, folder, model, overrides::OverrideFlags, print, progress, warner::Warner,
+};
 use crate::{
     measure::compare::{Comparer, Comparison},
     model::Model,
@@ -35,12 +37,13 @@ pub(super) struct Arguments {
     overrides: OverrideFlags,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let float = model::float(&arguments.checkpoint, &arguments.overrides)?;
+pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Failure> {
+    let float = model::float(&arguments.checkpoint, &arguments.overrides, warner)?;
     let quantized = model::quantized(&arguments.quantized, &OpenOptions::default())?;
+    warner.tell(quantized.warnings())?;
     let images = folder::images(&arguments.images)?;
     let comparison = compare(&float, &quantized, &images)?;
-    print::result(arguments.json, &comparison, &comparison)
+    print::result(arguments.json, &comparison, &comparison, warner.told())
 }
 
 /// Compare on the images of these paths.

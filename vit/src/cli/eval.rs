@@ -5,8 +5,10 @@ use std::{fmt, path::PathBuf, time::Instant};
 use clap::Args;
 use serde::Serialize;
 
-use super::{failure::Failure, folder, model, overrides::OverrideFlags, print, progress};
-use crate::model::{Model, Output, Workspace};
+use super::{
+    failure::Failure, folder, model, overrides::OverrideFlags, print, progress, warner::Warner,
+};
+use crate::model::{Output, Workspace};
 
 /// Top-1 and top-5 accuracy on a folder of classes, and images a second
 #[derive(Args)]
@@ -48,8 +50,8 @@ struct Accuracy {
     images_per_second_with_reading: f64,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let model = Model::open(&arguments.model, &arguments.overrides.options())?;
+pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Failure> {
+    let model = model::open(&arguments.model, &arguments.overrides.options(), warner)?;
     model::require_head(&model, &arguments.model)?;
     let (names, images) = folder::classes(&arguments.images)?;
     let classes = model.config().classes;
@@ -97,7 +99,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         images_per_second_with_reading: images.len() as f64 / started.elapsed().as_secs_f64(),
     };
     drop(bar);
-    print::result(arguments.json, &accuracy, &accuracy)
+    print::result(arguments.json, &accuracy, &accuracy, warner.told())
 }
 
 impl fmt::Display for Accuracy {

@@ -5,13 +5,14 @@ use std::{fmt, path::PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{failure::Failure, overrides::OverrideFlags, print};
+use super::{failure::Failure, model, overrides::OverrideFlags, print, warner::Warner};
 use crate::{
     config::Config,
     measure::table::Table,
     model::{Attention, Layer, LayerReport, Model},
     ops::Linear,
     quantize::words,
+    warning::Warnings,
 };
 
 /// Architecture, layers and sizes of a checkpoint or quantized model
@@ -42,6 +43,8 @@ struct Inspection<'a> {
     /// What they take in memory: a byte for a quantized weight, four for any other number.
     bytes: usize,
     layers: Vec<LayerFacts>,
+    #[serde(skip)]
+    warnings: &'a Warnings,
 }
 
 #[derive(Serialize)]
@@ -57,8 +60,8 @@ struct LayerFacts {
     report: Option<LayerReport>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let model = Model::open(&arguments.file, &arguments.overrides.options())?;
+pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Failure> {
+    let model = model::open(&arguments.file, &arguments.overrides.options(), warner)?;
     let layers: Vec<LayerFacts> = model
         .layers()
         .iter()
@@ -74,8 +77,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         parameters: layers.iter().map(parameters).sum(),
         bytes: layers.iter().map(|layer| layer.bytes).sum(),
         layers,
+        warnings: model.warnings(),
     };
-    print::result(arguments.json, &inspection, &inspection)
+    print::result(arguments.json, &inspection, &inspection, warner.told())
 }
 
 fn facts(layer: &Layer, model: &Model) -> LayerFacts {
@@ -129,12 +133,16 @@ impl fmt::Display for Inspection<'_> {
         )?;
         writeln!(
             f,
-            "{} linear layers with {:.1} million numbers in {:.1} MB; attention in {}\n",
+            "{} linear layers with {:.1} million numbers in {:.1} MB; attention in {}",
             self.layers.len(),
             self.parameters as f64 / 1e6,
             self.bytes as f64 / 1e6,
             self.attention
         )?;
+        for warning in self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        writeln!(f)?;
         let mut table = Table::new(&[["layer", "inputs", "outputs", "bits", "choice"]]);
         for layer in &self.layers {
             table.push(vec![

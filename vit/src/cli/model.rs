@@ -2,12 +2,27 @@
 
 use std::path::Path;
 
-use super::{failure::Failure, overrides::OverrideFlags};
+use super::{failure::Failure, overrides::OverrideFlags, warner::Warner};
 use crate::{model::Model, store::OpenOptions};
 
+/// The model at `path`, after telling what was assumed of it.
+pub(super) fn open(
+    path: &Path,
+    options: &OpenOptions,
+    warner: &mut Warner,
+) -> Result<Model, Failure> {
+    let model = Model::open(path, options)?;
+    warner.tell(model.warnings())?;
+    Ok(model)
+}
+
 /// The float model at `path`.
-pub(super) fn float(path: &Path, overrides: &OverrideFlags) -> Result<Model, Failure> {
-    let model = Model::open(path, &overrides.options())?;
+pub(super) fn float(
+    path: &Path,
+    overrides: &OverrideFlags,
+    warner: &mut Warner,
+) -> Result<Model, Failure> {
+    let model = open(path, &overrides.options(), warner)?;
     match model.is_quantized() {
         false => Ok(model),
         true => Err(format!(
@@ -18,7 +33,7 @@ pub(super) fn float(path: &Path, overrides: &OverrideFlags) -> Result<Model, Fai
     }
 }
 
-/// The quantized model at `path`.
+/// The quantized model at `path`, whose warnings the caller has told or will tell.
 pub(super) fn quantized(path: &Path, options: &OpenOptions) -> Result<Model, Failure> {
     let model = Model::open(path, options)?;
     match model.is_quantized() {

@@ -8,17 +8,32 @@ use std::{
 use serde::Serialize;
 
 use super::failure::Failure;
+use crate::warning::Warnings;
 
-/// Print `value` as JSON, or else `text`.
+/// A result as JSON, with what was assumed on the way to it.
+#[derive(Serialize)]
+struct Warned<'a, T> {
+    #[serde(flatten)]
+    value: &'a T,
+    warnings: &'a Warnings,
+}
+
+/// Print `value` and `warnings` as one JSON object, or else `text`.
 pub(super) fn result(
     json: bool,
     value: &impl Serialize,
     text: &impl Display,
+    warnings: &Warnings,
 ) -> Result<(), Failure> {
     match json {
-        true => whole(&(serde_json::to_string_pretty(value)? + "\n")),
+        true => json_document(&Warned { value, warnings }),
         false => whole(&text.to_string()),
     }
+}
+
+/// Print `value` as JSON.
+pub(super) fn json_document(value: &impl Serialize) -> Result<(), Failure> {
+    whole(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
 /// Print `rows` as JSON, one line each.

@@ -17,6 +17,7 @@ use super::{
     overrides::OverrideFlags,
     plan::{self, PlanFlags},
     print, progress,
+    warner::Warner,
 };
 use crate::{
     measure::table::Table,
@@ -91,10 +92,10 @@ struct Summary {
     layers: Vec<LayerReport>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Failure> {
     let started = Instant::now();
     plan::check_flags(&arguments.plan);
-    let float = model::float(&arguments.checkpoint, &arguments.overrides)?;
+    let float = model::float(&arguments.checkpoint, &arguments.overrides, warner)?;
     let attention = arguments.attention.map(|flag| match flag {
         AttentionFlag::F32 => Attention::F32,
         AttentionFlag::Int8 => Attention::Int8,
@@ -127,6 +128,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => quantized,
     };
     let bytes = quantized.to_bytes()?;
+    // What does not open again replaces nothing.
+    Model::from_safetensors(&bytes).map_err(|error| {
+        let output = arguments.output.display();
+        format!("{output}: expected a model that opens again, got: {error}")
+    })?;
     output.finish(&bytes)?;
     let summary = Summary {
         output: arguments.output.display().to_string(),
@@ -135,7 +141,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         seconds: started.elapsed().as_secs_f64(),
         layers,
     };
-    print::result(arguments.json, &summary, &summary)
+    print::result(arguments.json, &summary, &summary, warner.told())
 }
 
 /// A failure before the long work if a head, which sees one row of each image, has too few to choose by.

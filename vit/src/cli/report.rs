@@ -13,6 +13,7 @@ use super::{
     output::OutputFile,
     overrides::OverrideFlags,
     print, progress,
+    warner::Warner,
 };
 use crate::{
     checkpoint::Files,
@@ -61,9 +62,10 @@ pub(super) struct Arguments {
     overrides: OverrideFlags,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let float = model::float(&arguments.checkpoint, &arguments.overrides)?;
+pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Failure> {
+    let float = model::float(&arguments.checkpoint, &arguments.overrides, warner)?;
     let quantized = model::quantized(&arguments.quantized, &OpenOptions::default())?;
+    warner.tell(quantized.warnings())?;
     let images = folder::images(&arguments.images)?;
     let output = OutputFile::create(&arguments.output)?;
     let comparison = compare::compare(&float, &quantized, &images)?;
@@ -98,7 +100,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     output.finish(report::render(&data).as_bytes())?;
     let written = format!("{} is written\n", arguments.output.display());
-    print::result(arguments.json, &data, &written)
+    print::result(arguments.json, &data, &written, warner.told())
 }
 
 /// What was chosen for a layer, of which older files may not tell.

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::{failure::Failure, folder, model, overrides::OverrideFlags, print};
-use crate::model::{Model, Output, Workspace};
+use super::{failure::Failure, folder, model, overrides::OverrideFlags, print, warner::Warner};
+use crate::{
+    model::{Model, Output, Workspace},
+    warning::Warnings,
+};
 
 /// The likeliest classes of images, or their features if the model has no head
 #[derive(Args)]
@@ -32,11 +35,12 @@ pub(super) struct Arguments {
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct Answer<'a> {
     image: String,
     /// The likeliest first; none without a head.
     top: Vec<Class>,
     features: Vec<f32>,
+    warnings: &'a Warnings,
 }
 
 #[derive(Serialize)]
@@ -47,8 +51,8 @@ struct Class {
     logit: f32,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let model = Model::open(&arguments.model, &arguments.overrides.options())?;
+pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Failure> {
+    let model = model::open(&arguments.model, &arguments.overrides.options(), warner)?;
     let config = model.config();
     let mut workspace = Workspace::new(&model, 1);
     let mut answers = Vec::new();
@@ -66,9 +70,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             image: path.display().to_string(),
             top: top(&model, &logits, arguments.top.into()),
             features,
+            warnings: model.warnings(),
         });
     }
-    print::result(arguments.json, &answers, &text(&answers))
+    match arguments.json {
+        true => print::json_document(&answers),
+        false => print::whole(&text(&answers)),
+    }
 }
 
 /// The `count` likeliest classes.
@@ -87,12 +95,13 @@ fn top(model: &Model, logits: &[f32], count: usize) -> Vec<Class> {
     order.into_iter().take(count).map(class).collect()
 }
 
-fn text(answers: &[Answer]) -> String {
+fn text(answers: &[Answer<'_>]) -> String {
     let mut text = String::new();
     for Answer {
         image,
         top,
         features,
+        ..
     } in answers
     {
         text += &format!("{image}\n");

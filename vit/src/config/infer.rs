@@ -13,16 +13,19 @@ use super::{
 use crate::{
     checkpoint::{Names, Tensors},
     error::Error,
+    warning::Warnings,
 };
 
 impl Config {
     /// Work out the sizes from the shapes of a few tensors; all shapes are checked against them when
-    /// the tensors are taken.
+    /// the tensors are taken. What is assumed is added to
+    /// `warnings`.
     pub(crate) fn read(
         tensors: &Tensors<'_>,
         names: &Names,
         sidecars: &Sidecars,
         overrides: &Overrides,
+        warnings: &mut Warnings,
     ) -> Result<Self, Error> {
         let none = Stated::default();
         let reader = Reader {
@@ -47,8 +50,8 @@ impl Config {
             });
         }
         let (architecture, trained_size) = match names.is_swin() {
-            true => reader.swin()?,
-            false => reader.vit()?,
+            true => reader.swin(warnings)?,
+            false => reader.vit(warnings)?,
         };
         let habit = match (&sidecars.config, &architecture) {
             (Some(stated), _) => stated.habit(),
@@ -71,9 +74,11 @@ impl Config {
         if let Some(stated) = preprocessor {
             preprocess.apply(stated, habit)?;
         }
-        let metadata = Metadata(tensors);
-        preprocess.replace(&metadata.numbers("mean")?, &metadata.numbers("std")?);
-        overrides.apply(&mut preprocess);
+        let unstated = preprocessor.is_none() && reader.stated.pretrained_cfg.is_none();
+        if unstated {
+            reader.own_or_assumed(&mut preprocess, warnings)?;
+        }
+        overrides.apply(&mut preprocess, warnings);
         let classes = reader.classes()?;
         let labels = reader.stated.labels();
         let config = Self {
@@ -100,8 +105,42 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Replace the habits of preprocessing by what this crate's own metadata states; the others are
+    /// assumptions.
+    fn own_or_assumed(
+        &self,
+        preprocess: &mut Preprocess,
+        warnings: &mut Warnings,
+    ) -> Result<(), Error> {
+        let metadata = Metadata(self.tensors);
+        let (mean, std) = (metadata.numbers("mean")?, metadata.numbers("std")?);
+        preprocess.replace(&mean, &std);
+        let resize = metadata.number("resize", "a number of pixels")?;
+        preprocess.resize = resize.unwrap_or(preprocess.resize);
+        let interpolation = metadata.interpolation()?;
+        preprocess.interpolation = interpolation.unwrap_or(preprocess.interpolation);
+        let numbers = |numbers: &[f32]| {
+            let numbers: Vec<String> = numbers.iter().map(f32::to_string).collect();
+            numbers.join(",")
+        };
+        if mean.is_none() {
+            warnings.assume("mean", numbers(&preprocess.mean), "--mean");
+        }
+        if std.is_none() {
+            warnings.assume("std", numbers(&preprocess.std), "--std");
+        }
+        if resize.is_none() {
+            warnings.assume("resize", preprocess.resize, "--resize");
+        }
+        if interpolation.is_none() {
+            let name = preprocess.interpolation.name();
+            warnings.assume("interpolation", name, "--interpolation");
+        }
+        Ok(())
+    }
+
     /// A ViT, and the image size that its positions were trained at.
-    fn vit(&self) -> Result<(Architecture, usize), Error> {
+    fn vit(&self, warnings: &mut Warnings) -> Result<(Architecture, usize), Error> {
         let [width, channels, patch_size, _] = self.patch_weight()?;
         let distilled = self.has("dist_token");
         let registers = match self.has("reg_token") {
@@ -140,7 +179,7 @@ impl Reader<'_> {
             patch_size,
             width,
             depth,
-            heads: self.vit_heads(width)?,
+            heads: self.vit_heads(width, warnings)?,
             mlp_width,
             layer_norm_eps: self.layer_norm_eps()?,
             distilled,
@@ -152,7 +191,7 @@ impl Reader<'_> {
     }
 
     /// Heads, which no shape tells.
-    fn vit_heads(&self, width: usize) -> Result<usize, Error> {
+    fn vit_heads(&self, width: usize, warnings: &mut Warnings) -> Result<usize, Error> {
         let expected = "a divisor of the width";
         let metadata = Metadata(self.tensors).number("heads", expected)?;
         let asked = match self.overrides.heads.as_deref() {
@@ -173,7 +212,10 @@ impl Reader<'_> {
         };
         let stated = self.stated.num_attention_heads;
         let stated = stated.or(same(&self.stated.model_args.num_heads));
-        Ok(asked.or(stated).or(metadata).unwrap_or(usual))
+        Ok(asked.or(stated).or(metadata).unwrap_or_else(|| {
+            warnings.assume("heads", usual, "--heads");
+            usual
+        }))
     }
 
     fn head(&self, width: usize) -> Result<Head, Error> {
@@ -189,7 +231,7 @@ impl Reader<'_> {
     }
 
     /// A Swin, and its usual image size.
-    fn swin(&self) -> Result<(Architecture, usize), Error> {
+    fn swin(&self, warnings: &mut Warnings) -> Result<(Architecture, usize), Error> {
         let [width, channels, patch_size, _] = self.patch_weight()?;
         let stage = |at: usize| {
             let block = format!("layers.{at}.blocks.0");
@@ -247,8 +289,11 @@ impl Reader<'_> {
         // What Swin is published at.
         let image_size = match (image_size, stages.first().map(|stage| stage.window)) {
             (Some(size), _) => size,
-            (None, Some(7)) => 224,
-            (None, Some(12)) => 384,
+            (None, Some(window @ (7 | 12))) => {
+                let size = 32 * window;
+                warnings.assume("image size", size, "--image-size");
+                size
+            }
             _ => {
                 return Err(Error::Setting {
                     what: "image size".into(),
@@ -292,7 +337,7 @@ impl Reader<'_> {
         }
         match stated {
             Some(stated) if stated != patch => Err(Error::Setting {
-                what: "metadata `patch_size`".into(),
+                what: "metadata `noisyquant.patch_size`".into(),
                 expected: format!("{patch}, as in the tensors"),
                 got: stated.to_string(),
             }),

@@ -1,6 +1,7 @@
 //! What a caller says about a model instead of its checkpoint.
 
 use super::preprocess::{Interpolation, Preprocess};
+use crate::warning::Warnings;
 
 /// Fields that replace, or stand in for, what a checkpoint states; `None` leaves it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,10 +23,20 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// Replace what the caller asks for in how the input is made.
-    pub(crate) fn apply(&self, preprocess: &mut Preprocess) {
+    /// Replace what the caller asks for in how the input is made, and forget what was assumed of it.
+    pub(crate) fn apply(&self, preprocess: &mut Preprocess, warnings: &mut Warnings) {
         preprocess.resize = self.resize.unwrap_or(preprocess.resize);
         preprocess.interpolation = self.interpolation.unwrap_or(preprocess.interpolation);
         preprocess.replace(&self.mean, &self.std);
+        for (what, given) in [
+            ("resize", self.resize.is_some()),
+            ("interpolation", self.interpolation.is_some()),
+            ("mean", self.mean.is_some()),
+            ("std", self.std.is_some()),
+        ] {
+            if given {
+                warnings.forget(what);
+            }
+        }
     }
 }

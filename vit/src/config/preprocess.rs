@@ -38,6 +38,25 @@ pub enum Interpolation {
     Lanczos,
 }
 
+impl Interpolation {
+    /// What its name is in configurations.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Nearest => "nearest",
+            Self::Bilinear => "bilinear",
+            Self::Bicubic => "bicubic",
+            Self::Lanczos => "lanczos",
+        }
+    }
+
+    /// That of this name.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Nearest, Self::Bilinear, Self::Bicubic, Self::Lanczos];
+        all.into_iter()
+            .find(|interpolation| interpolation.name() == name)
+    }
+}
+
 /// Which statistics and sizes an architecture was trained with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Habit {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use serde::Deserialize;
 
-use super::preprocess::{Habit, Preprocessor, Pretrained};
+use super::preprocess::{Habit, Interpolation, Preprocessor, Pretrained};
 use crate::{
     checkpoint::{Files, Tensors},
     error::Error,
@@ -90,6 +90,9 @@ pub(super) struct ModelArgs {
     pub(super) num_heads: Option<Sizes>,
 }
 
+/// What this crate's own entries in a tensors' file begin with.
+const OWN: &str = "noisyquant.";
+
 const MODEL_TYPES: [&str; 5] = ["vit", "deit", "dinov2", "dinov2_with_registers", "swin"];
 const TIMM: [&str; 4] = ["vit_", "deit_", "deit3_", "swin_"];
 
@@ -167,7 +170,8 @@ impl Stated {
     }
 }
 
-/// Entries in the metadata of the tensors' file, as the embedded model has them.
+/// Entries in the metadata of the tensors' file whose names begin with [`OWN`], as the embedded model has
+/// them. Others are of another program's making.
 pub(super) struct Metadata<'a>(pub(super) &'a Tensors<'a>);
 
 impl Metadata<'_> {
@@ -184,12 +188,19 @@ impl Metadata<'_> {
         })
     }
 
+    /// How pixels between pixels are found.
+    pub(super) fn interpolation(&self) -> Result<Option<Interpolation>, Error> {
+        let expected = "nearest, bilinear, bicubic or lanczos";
+        self.parse("interpolation", expected, Interpolation::from_name)
+    }
+
     fn parse<T>(
         &self,
         key: &str,
         expected: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, Error> {
+        let key = &format!("{OWN}{key}");
         let Some(text) = self.0.metadata(key) else {
             return Ok(None);
         };

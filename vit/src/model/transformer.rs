@@ -17,6 +17,7 @@ use crate::{
     config::{Architecture, Config},
     error::Error,
     ops::{Arithmetic, Heads, Linear, MAX_KEYS},
+    warning::Warnings,
 };
 
 /// A vision transformer: a ViT, DeiT, DINOv2 or Swin, its linear layers in f32 or quantized.
@@ -28,6 +29,7 @@ pub struct Model {
     /// The instruction set of attention where no layer has one.
     isa: Option<Isa>,
     reports: Vec<LayerReport>,
+    warnings: Warnings,
 }
 
 /// What a model has beside its linear layers.
@@ -50,6 +52,7 @@ impl Model {
             attention: Attention::F32,
             isa: None,
             reports: Vec::new(),
+            warnings: Warnings::default(),
         })
     }
 
@@ -134,6 +137,11 @@ impl Model {
         &self.reports
     }
 
+    /// What was assumed or passed over when the checkpoint was read; a quantized file keeps it.
+    pub fn warnings(&self) -> &Warnings {
+        &self.warnings
+    }
+
     /// What this model has beside its layers, by name, with shapes.
     pub(crate) fn tensors(&self) -> Vec<NamedTensor<'_>> {
         match &*self.body {
@@ -147,6 +155,11 @@ impl Model {
         Self { reports, ..self }
     }
 
+    /// This model with what was assumed when it was read.
+    pub(crate) fn with_warnings(self, warnings: Warnings) -> Self {
+        Self { warnings, ..self }
+    }
+
     /// The same model with other layers.
     pub(crate) fn with_layers(&self, layers: Vec<Layer>, reports: Vec<LayerReport>) -> Self {
         Self {
@@ -156,6 +169,7 @@ impl Model {
             attention: self.attention,
             isa: self.isa,
             reports,
+            warnings: self.warnings.clone(),
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::Config,
     model::{Attention, LayerReport},
+    warning::Warnings,
 };
 
 /// The metadata entry.
@@ -22,6 +23,9 @@ pub(super) struct Header<'a> {
     pub(super) config: Cow<'a, Config>,
     pub(super) attention: Option<Attention>,
     pub(super) reports: Cow<'a, [LayerReport]>,
+    /// What was assumed when the float checkpoint was read.
+    #[serde(default)]
+    pub(super) warnings: Cow<'a, Warnings>,
 }
 
 /// Read before the rest, whose form depends on it.

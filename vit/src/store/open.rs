@@ -10,6 +10,7 @@ use crate::{
     config::{Architecture, Config, Overrides, Sidecars},
     error::Error,
     model::{Attention, Model, Source},
+    warning::Warnings,
 };
 
 /// How to open a model.
@@ -25,10 +26,9 @@ impl Model {
     /// Open a float checkpoint or a quantized file: a safetensors file, a
     /// `model.safetensors.index.json` that names shards, or a folder that holds one of these.
     ///
-    /// Tensors are F16, BF16 or F32, named as timm or Hugging Face's transformers name them. Files
-    /// are mapped, so nothing may write to them in the meantime. Sizes come from the tensors'
-    /// shapes; `config.json` and `preprocessor_config.json` beside the file tell the rest, or else
-    /// the habits of the architecture do.
+    /// Tensors are F16, BF16 or F32, named as timm or Hugging Face's transformers name them. Sizes come
+    /// from the tensors' shapes; `config.json` and `preprocessor_config.json` beside the file tell the
+    /// rest, or else the habits of the architecture do.
     ///
     /// # Errors
     ///
@@ -51,8 +51,10 @@ impl Model {
 
     /// Read a float model or a quantized one from the bytes of a safetensors file.
     ///
-    /// The metadata may hold `heads`, `layer_norm_eps`, and `mean` and `std` (one number per channel,
-    /// commas between); `patch_size`, if there, must agree with the tensors.
+    /// The metadata may hold `noisyquant.heads`, `noisyquant.layer_norm_eps`, `noisyquant.resize`,
+    /// `noisyquant.interpolation`, and `noisyquant.mean` and `noisyquant.std` (one number per channel,
+    /// commas between); `noisyquant.patch_size`, if there, must agree with the tensors. Where the first
+    /// are not stated, [`Model::warnings`] says what was assumed.
     ///
     /// # Errors
     ///
@@ -76,8 +78,11 @@ fn read_float(
     options: &OpenOptions,
 ) -> Result<Model, Error> {
     let names = Names::detect(&tensors)?;
-    let config = Config::read(&tensors, &names, sidecars, &options.overrides)?;
-    Model::build(Source::new(tensors, names, BTreeMap::new()), config)
+    let mut warnings = Warnings::default();
+    let overrides = &options.overrides;
+    let config = Config::read(&tensors, &names, sidecars, overrides, &mut warnings)?;
+    let model = Model::build(Source::new(tensors, names, BTreeMap::new()), config)?;
+    Ok(model.with_warnings(warnings))
 }
 
 /// Whether [`Model::to_bytes`] made this file.
@@ -126,15 +131,23 @@ fn read_quantized(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model, 
             got: "others".into(),
         });
     }
-    options.overrides.apply(&mut config.preprocess);
+    let mut warnings = header.warnings.into_owned();
+    options
+        .overrides
+        .apply(&mut config.preprocess, &mut warnings);
     config.check()?;
     let mut quantized = BTreeMap::new();
-    for bytes in tensors.files() {
-        quantized.extend(io::from_bytes(bytes, options.isa).map_err(Error::Quantized)?);
+    for file in tensors.files() {
+        let bytes = file.whole().map_err(|source| Error::Read {
+            what: "quantized layers".into(),
+            source,
+        })?;
+        quantized.extend(io::from_bytes(&bytes, options.isa).map_err(Error::Quantized)?);
     }
     let names = Names::own(matches!(config.architecture, Architecture::Swin(_)));
     Model::build(Source::new(tensors, names, quantized), config)?
         .with_reports(header.reports.into_owned())
+        .with_warnings(warnings)
         .on(options.isa)
         .with_attention(attention)
 }

@@ -54,6 +54,7 @@ impl Model {
             config: Cow::Borrowed(self.config()),
             attention: Some(self.attention()),
             reports: Cow::Borrowed(self.reports()),
+            warnings: Cow::Borrowed(self.warnings()),
         };
         let json = serde_json::to_string(&own).map_err(|source| Error::Json {
             what: format!("metadata `{KEY}`"),

@@ -223,21 +223,12 @@ impl<D: Destination> Sink for Finished<D> {
 
 /// Thirty-two columns at a time, their constants in registers while the rows go by (eq. 9).
 ///
-/// Where all rows of `y` are misaligned alike, the columns are taken in vectors that are aligned in
-/// `y`: three of which the outer two are partial, instead of two that each straddle cache lines.
-///
 /// # Safety
 ///
 /// The CPU has the features below and `args` keeps the promises of [`FinishArgs`] for elements of `D`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(in crate::arch) unsafe fn finish<D: Destination>(args: &FinishArgs) {
-    let vector = 16 * D::SIZE;
-    let alike = (args.y_stride * D::SIZE).is_multiple_of(vector);
-    let shift = if alike {
-        args.y.addr() % vector / D::SIZE
-    } else {
-        0
-    };
+    let shift = columns_early::<D>(args);
     // SAFETY: the caller promises the operands; `shift` is below the 16 columns of a vector.
     unsafe {
         if shift == 0 {
@@ -245,6 +236,15 @@ pub(in crate::arch) unsafe fn finish<D: Destination>(args: &FinishArgs) {
         } else {
             finish_vectors::<D, 3>(args, shift);
         }
+    }
+}
+
+/// How many columns before the first one of `y` a line of `y` starts; 0 where rows of `y` differ in that.
+pub(in crate::arch) fn columns_early<D: Destination>(args: &FinishArgs) -> usize {
+    let vector = 16 * D::SIZE;
+    match (args.y_stride * D::SIZE).is_multiple_of(vector) {
+        true => args.y.addr() % vector / D::SIZE,
+        false => 0,
     }
 }
 
@@ -257,23 +257,73 @@ pub(in crate::arch) unsafe fn finish<D: Destination>(args: &FinishArgs) {
 #[inline]
 unsafe fn finish_vectors<D: Destination, const V: usize>(args: &FinishArgs, shift: usize) {
     for n in (0..args.n).step_by(NR) {
+        // SAFETY: column `n` exists, and so do the rows.
+        unsafe {
+            let lines = Lines::<D, V>::new(args, n, shift);
+            for row in 0..args.m {
+                lines.finish(row);
+            }
+        }
+    }
+}
+
+/// Up to 32 columns of the output, in `V` vectors, and their accumulators in memory.
+///
+/// Where all rows of `y` are misaligned alike, the vectors are those that are aligned in `y`: three, of which
+/// the outer two are partial, instead of two that each straddle cache lines.
+pub(in crate::arch) struct Lines<D, const V: usize> {
+    /// First column, which may be one before the first of all where the mask leaves it out, mask, constants.
+    vectors: [(usize, __mmask16, Constants); V],
+    c: *const i32,
+    c_stride: usize,
+    y: *mut u8,
+    y_stride: usize,
+    destination: PhantomData<D>,
+}
+
+impl<D: Destination, const V: usize> Lines<D, V> {
+    /// The columns from `n` on. The first vector starts `shift` columns early.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has AVX-512 F; `args` keeps the promises of [`FinishArgs`] for elements of `D`, column `n`
+    /// exists, and `16 · V ≥ 32 + shift`.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub(in crate::arch) unsafe fn new(args: &FinishArgs, n: usize, shift: usize) -> Lines<D, V> {
         let columns = NR.min(args.n - n);
         let mask = ((1u64 << columns) - 1) << shift;
-        // SAFETY: the masks keep all accesses within the `n` columns. An address may be outside an
-        // operand where its mask is 0.
-        unsafe {
-            let vectors: [_; V] = core::array::from_fn(|i| {
+        Lines {
+            vectors: core::array::from_fn(|i| {
                 let at = (n + 16 * i).wrapping_sub(shift);
                 let mask = (mask >> (16 * i)) as __mmask16;
-                (at, mask, constants(args, at, mask))
-            });
-            for row in 0..args.m {
-                for (at, mask, constants) in vectors {
-                    let c = args.c.wrapping_add((row * args.c_stride).wrapping_add(at));
-                    let v = output(_mm512_maskz_loadu_epi32(mask, c), constants);
-                    let y = (row * args.y_stride).wrapping_add(at).wrapping_mul(D::SIZE);
-                    D::store(args.y.wrapping_add(y), mask, v);
-                }
+                // SAFETY: the mask keeps to the columns.
+                (at, mask, unsafe { constants(args, at, mask) })
+            }),
+            c: args.c,
+            c_stride: args.c_stride,
+            y: args.y,
+            y_stride: args.y_stride,
+            destination: PhantomData,
+        }
+    }
+
+    /// Writes the outputs of a row.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has AVX-512 F, BW and VL; the row exists, in the accumulators and in the output.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    pub(in crate::arch) unsafe fn finish(&self, row: usize) {
+        for (at, mask, constants) in self.vectors {
+            let c = self.c.wrapping_add((row * self.c_stride).wrapping_add(at));
+            let y = (row * self.y_stride).wrapping_add(at);
+            // SAFETY: the masks keep all accesses within the columns. An address may be outside an operand
+            // where its mask is 0.
+            unsafe {
+                let v = output(_mm512_maskz_loadu_epi32(mask, c), constants);
+                D::store(self.y.wrapping_add(y.wrapping_mul(D::SIZE)), mask, v);
             }
         }
     }
