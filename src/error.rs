@@ -104,6 +104,12 @@ pub enum Error {
         /// Bytes asked for.
         bytes: usize,
     },
+    /// rayon's pool has no threads here: the system refused them, or a `fork()` left them behind.
+    #[error("threads: expected a pool of them, got: {got}")]
+    Threads {
+        /// What went wrong.
+        got: String,
+    },
     /// Two layers of a set have the same name.
     #[error("layer names: expected each once, got {name:?} twice")]
     DuplicateName {

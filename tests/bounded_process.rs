@@ -49,10 +49,15 @@ fn outputs_that_memory_does_not_hold_are_an_error() {
 #[ignore = "run by another test, in a process of its own"]
 fn without_room_for_threads() {
     bound();
+    let refused = Executor::try_rayon().unwrap_err().to_string();
+    let expected = "threads: expected a pool of them, got: ";
+    assert!(refused.starts_with(expected), "{refused}");
+    assert_eq!(Executor::rayon().threads(), 1);
     let problem = Problem::new(400, 768, 768);
     let builder = problem.builder().calibration_rows(&problem.x);
     let layer = builder.build().unwrap();
-    assert_eq!(Executor::rayon().threads(), 1);
+    // Now the thread is a pool.
+    assert_eq!(Executor::try_rayon().unwrap().threads(), 1);
     assert_eq!(layer.explain(400).tasks, 1);
     let mut y = vec![0f32; 400 * 768];
     let mut scratch = Scratch::with_bytes(layer.scratch_bytes(400, 1));

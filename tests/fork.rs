@@ -10,7 +10,7 @@ use std::thread;
 
 use common::{Problem, bits};
 use forked::assert_in_child;
-use noisyquant::{Errors, Executor, FloatLayer, QuantLinear, Scratch, calibrate};
+use noisyquant::{Error, Errors, Executor, FloatLayer, QuantLinear, Scratch, calibrate};
 
 /// A problem that is worth several tasks, and its layer.
 fn problem() -> (Problem, QuantLinear) {
@@ -44,6 +44,8 @@ fn a_forked_child_answers_as_its_parent() {
         let alone = executor.threads() == 1 && plan.tasks == 1;
         alone && run(&layer, x, executor) == expected
     });
+    assert!(Executor::try_rayon().is_ok());
+    assert_in_child(|| matches!(Executor::try_rayon(), Err(Error::Threads { .. })));
     // The child of a child, and threads of a child.
     assert_in_child(|| {
         let first = run(&layer, x, Executor::rayon());

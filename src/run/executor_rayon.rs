@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::executor::Executor;
 use super::pool;
+use crate::error::Error;
 
 impl Executor<'static> {
     /// rayon's current pool: the one that the caller is in
@@ -18,6 +19,17 @@ impl Executor<'static> {
     pub fn rayon() -> Self {
         pool::ensure();
         Executor::host(rayon::current_num_threads(), &parallel_for)
+    }
+
+    /// As [`rayon`](Self::rayon), for who would rather hear of it where the global pool cannot be had than
+    /// run on one thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Threads`], which says why.
+    pub fn try_rayon() -> Result<Self, Error> {
+        pool::find()?;
+        Ok(Executor::rayon())
     }
 }
 

@@ -1,12 +1,14 @@
 //! Is rayon's pool there? Not where the system refuses threads, nor in the child of a `fork()`.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
-use std::{mem, panic, process};
+use std::{mem, panic, process, thread};
 
 use rayon::ThreadPoolBuilder;
+
+use crate::error::Error;
 
 /// The process that last looked for the global pool, and whether it was there: `2 · id + there`.
 static FOUND: AtomicU64 = AtomicU64::new(0);
@@ -19,31 +21,49 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// the global one is not there, the thread becomes a pool of its own, and stays one: what it starts on
 /// rayon, here or in the host's code, it carries out itself.
 pub(crate) fn ensure() {
-    if rayon::current_thread_index().is_none() && !global_is_there() {
+    if find().is_err() {
         let alone = ThreadPoolBuilder::new().num_threads(1).use_current_thread();
         // It starts no thread, which is all that could fail, and lasts as long as the calling one.
         mem::forget(alone.build());
     }
 }
 
-fn global_is_there() -> bool {
-    let process = u64::from(process::id());
-    let found = FOUND.load(Ordering::Relaxed);
-    if found >> 1 == process {
-        return found & 1 == 1;
+/// Whether the calling thread is in a pool, or the global one is there.
+///
+/// # Errors
+///
+/// [`Error::Threads`] if neither is so.
+pub(crate) fn find() -> Result<(), Error> {
+    if rayon::current_thread_index().is_some() {
+        return Ok(());
     }
-    // Threads stay behind in the process that forked, and rayon starts the global pool but once.
-    let there = found == 0 && look();
-    FOUND.store(process << 1 | u64::from(there), Ordering::Relaxed);
-    there
+    let process = u64::from(process::id());
+    let looked = match FOUND.load(Ordering::Relaxed) {
+        0 => look(),
+        found if found == process << 1 | 1 => return Ok(()),
+        // Threads stay behind in the process that forked, and rayon starts the global pool but once.
+        _ => Err("those that a fork() left behind, or that were refused before".into()),
+    };
+    FOUND.store(process << 1 | u64::from(looked.is_ok()), Ordering::Relaxed);
+    looked.map_err(|got| Error::Threads { got })
 }
 
 /// Starts the global pool, or asks the one that the host has started.
-fn look() -> bool {
-    match ThreadPoolBuilder::new().build_global() {
-        Ok(()) => true,
-        Err(refused) if refused.source().is_some() => false,
-        Err(_) => answers(),
+fn look() -> Result<(), String> {
+    let mut started = Vec::new();
+    let pool = ThreadPoolBuilder::new().spawn_handler(|thread| {
+        started.push(thread::Builder::new().spawn(|| thread.run())?);
+        Ok(())
+    });
+    match pool.build_global() {
+        Ok(()) => Ok(()),
+        Err(refused) if refused.source().is_some() => {
+            // Those that did start end now. Until they have, their stacks may be all the memory there was.
+            started.into_iter().for_each(|thread| _ = thread.join());
+            Err(refused.to_string())
+        }
+        Err(_) if answers() => Ok(()),
+        Err(_) => Err("no answer from those that the host has started".into()),
     }
 }
 
