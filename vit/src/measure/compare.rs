@@ -78,7 +78,7 @@ impl<'a> Comparer<'a> {
         if !float.config().same_sizes(quantized.config()) || !lengths || !pairs.all(same) {
             return Err(Error::Pair { expected, got });
         }
-        let threads = rayon::current_num_threads();
+        let threads = Executor::rayon().threads();
         let rows = float.rows_per_image();
         let layers = quantized.layers().iter();
         let bytes = layers
