@@ -74,7 +74,12 @@ fn run(options: &Options) -> Result<f32, Box<dyn Error>> {
         most = most.max(same);
         print!("{same:>12.1e} ");
         if let Some(folder) = &options.photos {
-            let image = photo::load(&folder.join(name), &config.preprocess, config.channels)?;
+            let image = photo::load(
+                &folder.join(name),
+                &config.preprocess,
+                config.channels,
+                &photo::Options::default(),
+            )?;
             print!("{:>12.1e} ", difference(&forward(&image)?, expected));
         }
         println!(" {name}");

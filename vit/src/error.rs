@@ -167,6 +167,27 @@ pub enum Error {
         /// The quantized model.
         got: String,
     },
+    /// A quantized model was made of other tensors than those of the float model.
+    #[error(
+        "expected a quantization of this checkpoint, whose tensors have digest {expected}, got one of \
+         tensors with digest {got}"
+    )]
+    Origin {
+        /// Digest of the float model.
+        expected: String,
+        /// Digest that the quantized model has of its own.
+        got: String,
+    },
+    /// A model's output for an image is not a number, or infinite.
+    #[error("image {image}: expected finite outputs of the {model} model, got {got}")]
+    Outputs {
+        /// The image.
+        image: String,
+        /// Which of two models.
+        model: &'static str,
+        /// The output.
+        got: f32,
+    },
     /// The threads that the measurements need could not be started.
     #[error("expected a thread pool of {threads} threads, got: {source}")]
     Threads {

@@ -53,7 +53,7 @@ pub use input::{Images, embedded, photo};
 pub use measure::{bench, compare, demo, report};
 pub use model::{Attention, Layer, LayerReport, Model, Observed, Operation, Output, Workspace};
 pub use ops::{FloatLinear, Linear, float_kernel};
-pub use quantize::{Calibration, Choice, LayerPlan};
+pub use quantize::{Calibration, Choice, LayerPlan, Uninformative};
 pub use store::OpenOptions;
 pub use warning::{Warning, Warnings};
 

@@ -5,7 +5,7 @@ mod tool;
 use std::{
     fs,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -283,43 +283,77 @@ fn a_disk_that_becomes_full() {
     assert_eq!(fs::read_to_string(bench.path("out")).unwrap(), old);
 }
 
-/// A pipe without a writer among the images holds the tool up while its temporary file is there.
+/// Arguments of a command that takes long, for there are many tokens.
+fn long(bench: &Bench) -> Vec<&str> {
+    bench.quantize_arguments("out", &["--image-size", "800"])
+}
+
+/// Start `command`, wait until it has something to write to, send it `signal`, and wait for its end; or
+/// kill it, if it goes on, and say so.
+#[cfg(unix)]
+fn interrupted(mut command: Command, signal: &str) -> Option<Output> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = child.id();
+    let send = |signal: &str| {
+        let mut kill = Command::new("kill");
+        let sent = kill.args(["-s", signal, &id.to_string()]).status();
+        assert!(sent.unwrap().success());
+    };
+    std::thread::sleep(Duration::from_secs(1));
+    send(signal);
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed() > Duration::from_secs(2) {
+            send("KILL");
+            child.wait().unwrap();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Some(child.wait_with_output().unwrap())
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt() {
     let bench = Bench::new();
-    let made = Command::new("mkfifo")
-        .arg(bench.picture("z.png"))
-        .status()
-        .unwrap();
-    assert!(made.success());
-    for signal in ["INT", "TERM"] {
-        let mut command = bench.command(&bench.quantize_arguments("out", &[]));
-        let child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let started = Instant::now();
-        while files(&bench).is_empty() {
-            assert!(
-                started.elapsed() < Duration::from_secs(20),
-                "no temporary file"
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let sent = Command::new("kill")
-            .args(["-s", signal, &child.id().to_string()])
-            .status();
-        assert!(sent.unwrap().success());
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(130),
-            "{signal}: {}",
-            text(output.stderr)
-        );
+    for signal in ["INT", "TERM", "HUP"] {
+        let output = interrupted(bench.command(&long(&bench)), signal).expect("it goes on");
+        let status = output.status.code();
+        assert_eq!(status, Some(130), "{signal}: {}", text(output.stderr));
         assert_eq!(files(&bench), [""; 0], "{signal}");
+    }
+}
+
+/// What cannot be noticed leaves nothing either, where files can be without a name.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_kill() {
+    let bench = Bench::new();
+    let output = interrupted(bench.command(&long(&bench)), "KILL").expect("it goes on");
+    assert_eq!(output.status.code(), None);
+    assert_eq!(files(&bench), [""; 0]);
+}
+
+/// `nohup`, and what a shell does with interrupts of what runs in the background.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_to_be_ignored_is_ignored() {
+    let bench = Bench::new();
+    for (ignored, sent) in [("HUP", "HUP"), ("INT", "INT"), ("HUP", "INT")] {
+        let mut command = Command::new("sh");
+        let script = format!("trap '' {ignored}; exec \"$0\" \"$@\"");
+        command
+            .args(["-c", &script, env!("CARGO_BIN_EXE_noisyquant")])
+            .args(long(&bench))
+            .current_dir(bench.path(""));
+        let ended = interrupted(command, sent).is_some();
+        assert_eq!(ended, ignored != sent, "{ignored} ignored, {sent} sent");
+        assert_eq!(files(&bench), [""; 0]);
     }
 }
 
@@ -341,4 +375,148 @@ fn an_output_behind_a_link() {
     fs::write(bench.path("plain"), "").unwrap();
     let mode = |name: &str| fs::metadata(bench.path(name)).unwrap().permissions().mode();
     assert_eq!(mode("real"), mode("plain"));
+}
+
+/// A file keeps its permissions where another replaces it.
+#[cfg(unix)]
+#[test]
+fn an_output_that_was_there_before() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    for mode in [0o600, 0o640, 0o444] {
+        fs::write(bench.path("out"), "old").unwrap();
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(bench.path("out"), permissions).unwrap();
+        bench.quantize("out", &["--rows", "64"]);
+        let got = fs::metadata(bench.path("out"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(got & 0o7777, mode);
+        assert!(bench.succeed(&["inspect", "out"]).contains("quantized"));
+        fs::remove_file(bench.path("out")).unwrap();
+    }
+}
+
+/// A link to what is not there yet says where the file is to be.
+#[cfg(unix)]
+#[test]
+fn an_output_behind_a_dangling_link() {
+    use std::os::unix::fs::symlink;
+    let bench = Bench::new();
+    fs::create_dir(bench.path("folder")).unwrap();
+    symlink("folder/second", bench.path("first")).unwrap();
+    symlink("real", bench.path("folder/second")).unwrap();
+    bench.quantize("first", &["--rows", "64"]);
+    for link in ["first", "folder/second"] {
+        let metadata = fs::symlink_metadata(bench.path(link)).unwrap();
+        assert!(metadata.is_symlink(), "{link}");
+    }
+    let shown = bench.succeed(&["inspect", "folder/real"]);
+    assert!(shown.contains("quantized"), "{shown}");
+
+    symlink("self", bench.path("self")).unwrap();
+    let error = bench.fail(&bench.quantize_arguments("self", &[]));
+    assert!(error.contains("self: expected to write"), "{error}");
+}
+
+/// Nobody reads it, and so it would be waited for.
+#[cfg(unix)]
+#[test]
+fn a_pipe_as_output() {
+    let bench = Bench::new();
+    let made = Command::new("mkfifo").arg(bench.path("out")).status();
+    assert!(made.unwrap().success());
+    let error = bench.fail(&bench.quantize_arguments("out", &[]));
+    assert!(error.contains("out: expected to write"), "{error}");
+    assert!(error.contains("a pipe that nobody reads"), "{error}");
+}
+
+/// A file that is mounted alone cannot be replaced, but written to.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_is_mounted() {
+    let bench = Bench::new();
+    for name in ["out", "source"] {
+        fs::write(bench.path(name), "x".repeat(1 << 20)).unwrap();
+    }
+    let script = "mount --bind source out && exec \"$0\" \"$@\"";
+    let output = Command::new("unshare")
+        .args(["-rm", "sh", "-c", script, env!("CARGO_BIN_EXE_noisyquant")])
+        .args(bench.quantize_arguments("out", &["--rows", "64"]))
+        .current_dir(bench.path(""))
+        .output()
+        .unwrap();
+    let (error, shown) = (text(output.stderr), text(output.stdout));
+    if ["unshare:", "mount:"]
+        .iter()
+        .any(|tool| error.contains(tool))
+    {
+        println!("not tested, as nothing can be mounted here: {error}");
+        return;
+    }
+    assert!(output.status.success() && error.is_empty(), "{error}");
+    assert!(shown.contains("out: "), "{shown}");
+    assert!(bench.succeed(&["inspect", "source"]).contains("quantized"));
+    assert_eq!(files(&bench).len(), 2);
+}
+
+/// The result of the work is left where it can be if its folder is gone at the end.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_whose_folder_goes_away() {
+    let bench = Bench::new();
+    let folder = bench.path("folder");
+    let rescue = bench.path("rescue");
+    for folder in [&folder, &rescue] {
+        fs::create_dir(folder).unwrap();
+    }
+    let output = bench.path("folder/out");
+    let mut command = bench.command(&bench.quantize_arguments(&output, &["--image-size", "200"]));
+    let child = command
+        .env("TMPDIR", &rescue)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    fs::remove_dir(&folder).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let error = text(output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    let (_, place) = error.trim().split_once("the result is in ").unwrap();
+    assert!(place.starts_with(&rescue), "{error}");
+    assert!(bench.succeed(&["inspect", place]).contains("quantized"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn errors_that_nobody_can_read() {
+    let bench = Bench::new();
+    let full = || fs::File::create("/dev/full").unwrap();
+    let mut command = bench.command(&["inspect", "nowhere"]);
+    let status = command.stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+/// Too little memory is a failure, and leaves nothing.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_of_memory() {
+    let bench = Bench::new();
+    for limit in [80_000, 120_000, 200_000] {
+        let script = format!("ulimit -v {limit}; exec \"$0\" \"$@\"");
+        let output = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_noisyquant")])
+            .args(bench.quantize_arguments("out", &["--image-size", "640"]))
+            .env("RAYON_NUM_THREADS", "1")
+            .env_remove("RUST_BACKTRACE")
+            .current_dir(bench.path(""))
+            .output()
+            .unwrap();
+        let error = text(output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{limit} KiB: {error}");
+        assert_eq!(error.lines().count(), 1, "{limit} KiB: {error}");
+        assert_eq!(files(&bench), [""; 0], "{limit} KiB");
+    }
 }

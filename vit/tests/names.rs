@@ -243,7 +243,9 @@ fn files_of_other_formats_are_named() {
         assert!(error.starts_with("FOLDER/config.json: expected"), "{error}");
         let picture = written.path("picture.png");
         fs::write(&picture, bytes).unwrap();
-        let error = photo::decode(&picture).unwrap_err().to_string();
+        let error = photo::decode(&picture, &photo::Options::default())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("picture.png: expected") && error.contains(expected),
             "{error}"

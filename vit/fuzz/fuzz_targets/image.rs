@@ -31,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
         keep_aspect: keep % 2 == 0,
         ..PREPROCESS.clone()
     };
-    if let Ok(values) = photo::load(&path, &preprocess, 3) {
+    if let Ok(values) = photo::load(&path, &preprocess, 3, &photo::Options::default()) {
         assert_eq!(values.len(), 3 * preprocess.crop * preprocess.crop);
         assert!(values.iter().all(|value| value.is_finite()));
     }

@@ -54,6 +54,16 @@ impl Files {
         Ok(tensors)
     }
 
+    /// The shards, and the other files beside them that are read.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        let beside = [INDEX, "config.json", "preprocessor_config.json"];
+        let beside = beside.map(|name| self.folder.join(name));
+        let shards = self.shards.iter().map(|(path, _)| path.clone());
+        shards
+            .chain(beside.into_iter().filter(|path| path.is_file()))
+            .collect()
+    }
+
     /// Bytes of all shards.
     pub(crate) fn bytes(&self) -> u64 {
         self.shards

@@ -8,7 +8,12 @@ use noisyquant::{Executor, Isa, Noise, Quantizer};
 use serde::Serialize;
 
 use super::{
-    failure::Failure, folder, model, overrides::OverrideFlags, print, progress, warner::Warner,
+    failure::Failure,
+    folder::{ImageFlags, Reader},
+    model,
+    overrides::OverrideFlags,
+    print, progress,
+    warner::Warner,
 };
 use crate::{
     measure::{
@@ -68,6 +73,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    reading: ImageFlags,
+    #[command(flatten)]
     overrides: OverrideFlags,
 }
 
@@ -125,7 +132,7 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
         None => usual_threads(),
     };
     let most = batches.iter().copied().max().unwrap_or(1);
-    let images = images(arguments, &model, most)?;
+    let images = images(arguments, &model, most, warner)?;
     let limit = Duration::from_secs_f64(arguments.seconds);
     let mut settings = Vec::new();
     for &threads in &threads {
@@ -298,16 +305,27 @@ pub(super) fn race(
 }
 
 /// Enough normalised images for the largest batch.
-fn images(arguments: &Arguments, model: &Model, count: usize) -> Result<Vec<f32>, Failure> {
+fn images(
+    arguments: &Arguments,
+    model: &Model,
+    count: usize,
+    warner: &mut Warner,
+) -> Result<Vec<f32>, Failure> {
     let config = model.config();
     let Some(folder) = &arguments.images else {
         // Without a pattern, and of the size that normalised numbers have.
         let wave = |at: usize| 2.0 * (at as f32 * 0.737).sin() * (at as f32 * 0.0013).cos();
         return Ok((0..count * config.pixels()).map(wave).collect());
     };
-    let paths = folder::images(folder)?;
-    let paths: Vec<&PathBuf> = paths.iter().cycle().take(count).collect();
-    folder::load(&paths, config)
+    let mut reader = Reader {
+        flags: &arguments.reading,
+        config,
+        warner,
+    };
+    let paths = reader.images(folder)?;
+    let (_, input) = reader.load(&paths[..paths.len().min(count)])?;
+    let numbers = count * config.pixels();
+    Ok(input.into_iter().cycle().take(numbers).collect())
 }
 
 fn calibrate(model: &Model, images: &[f32]) -> Result<Calibration, Failure> {

@@ -5,12 +5,16 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    failure::Failure, folder, model, overrides::OverrideFlags, print, progress, warner::Warner,
+    failure::Failure,
+    folder::{self, ImageFlags, Reader},
+    memory, model,
+    overrides::OverrideFlags,
+    print, progress,
+    warner::Warner,
 };
 use crate::{
     measure::compare::{Comparer, Comparison},
     model::Model,
-    store::OpenOptions,
 };
 
 /// Features, answers and the error of each layer of a quantized model next to its float model
@@ -18,7 +22,8 @@ use crate::{
 #[command(after_help = "\
 A layer's error is the sum of squared differences of its outputs divided by the sum of squared outputs. \
 `alone` gives each layer the input that it has in the float model, `along` the one that it has in the \
-quantized model, with the errors of the layers before it.
+quantized model, with the errors of the layers before it. Images are made into inputs as the quantized file \
+says, which knows the flags that it was made with.
 
 Examples:
   noisyquant compare checkpoint/ int8.safetensors --images photos/")]
@@ -34,15 +39,25 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    reading: ImageFlags,
+    #[command(flatten)]
     overrides: OverrideFlags,
 }
 
 pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Failure> {
-    let float = model::float(&arguments.checkpoint, &arguments.overrides, warner)?;
-    let quantized = model::quantized(&arguments.quantized, &OpenOptions::default())?;
-    warner.tell(quantized.warnings())?;
-    let images = folder::images(&arguments.images)?;
-    let comparison = compare(&float, &quantized, &images)?;
+    let (float, quantized) = model::pair(
+        &arguments.checkpoint,
+        &arguments.quantized,
+        &arguments.overrides,
+        warner,
+    )?;
+    let mut reader = Reader {
+        flags: &arguments.reading,
+        config: quantized.config(),
+        warner,
+    };
+    let images = reader.images(&arguments.images)?;
+    let comparison = compare(&float, &quantized, &images, &mut reader)?;
     print::result(arguments.json, &comparison, &comparison, warner.told())
 }
 
@@ -51,10 +66,12 @@ pub(super) fn compare(
     float: &Model,
     quantized: &Model,
     images: &[PathBuf],
+    reader: &mut Reader<'_>,
 ) -> Result<Comparison, Failure> {
+    memory::require_workspace(&[float, quantized], 1)?;
     let mut comparer = Comparer::new(float, quantized)?;
     let bar = progress::bar(images.len(), "running both models");
-    folder::for_each_batch(images, 1, float.config(), &bar, |paths, input| {
+    reader.for_each_batch(images, 1, &bar, |paths, input| {
         let mut names = paths.iter().map(|path| folder::name(path));
         names.try_for_each(|name| Ok(comparer.add(&name, input)?))
     })?;

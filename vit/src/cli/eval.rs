@@ -6,14 +6,26 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    failure::Failure, folder, model, overrides::OverrideFlags, print, progress, warner::Warner,
+    classes,
+    failure::Failure,
+    folder::{ImageFlags, Reader},
+    memory, model,
+    overrides::OverrideFlags,
+    print, progress,
+    warner::Warner,
 };
-use crate::model::{Output, Workspace};
+use crate::{
+    model::{Output, Workspace},
+    warning::Warnings,
+};
 
 /// Top-1 and top-5 accuracy on a folder of classes, and images a second
 #[derive(Args)]
 #[command(after_help = "\
-The folder holds one folder for each class (ImageNet's layout); in sorted order they are classes 0, 1, 2 ...
+The folder holds one folder for each class (ImageNet's layout). If the names of all are labels of the model, \
+or numbers, they say the class; otherwise folders are classes 0, 1, 2 ... in sorted order, with a warning, \
+and there must be one for each class. --class-map says it otherwise, with text or JSON: lines with a folder \
+and the number of its class, or lines with the folders in the order of the classes.
 
 Examples:
   noisyquant eval int8.safetensors --images imagenet/val
@@ -24,6 +36,9 @@ pub(super) struct Arguments {
     /// A folder with a folder for each class
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
+    /// A file that says which folder holds which class, see below
+    #[arg(long, value_name = "FILE")]
+    class_map: Option<PathBuf>,
     /// Images that run at once
     #[arg(long, value_name = "COUNT", default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
@@ -31,6 +46,8 @@ pub(super) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    reading: ImageFlags,
     #[command(flatten)]
     overrides: OverrideFlags,
 }
@@ -53,31 +70,35 @@ struct Accuracy {
 pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Failure> {
     let model = model::open(&arguments.model, &arguments.overrides.options(), warner)?;
     model::require_head(&model, &arguments.model)?;
-    let (names, images) = folder::classes(&arguments.images)?;
-    let classes = model.config().classes;
-    if names.len() > classes {
-        let (folder, got) = (arguments.images.display(), names.len());
-        return Err(format!(
-            "{folder}: expected at most {classes} folders, one for each class of the model, got {got}"
-        )
-        .into());
-    }
+    let config = model.config();
+    let classes = config.classes;
+    let mut warnings = Warnings::default();
+    let map = arguments.class_map.as_deref();
+    let (folders, images) = classes::find(&arguments.images, config, map, &mut warnings)?;
+    warner.tell(&warnings)?;
+    let mut reader = Reader {
+        flags: &arguments.reading,
+        config,
+        warner,
+    };
+    let images = reader.check(images)?;
     let batch = usize::from(arguments.batch).min(images.len().max(1));
+    memory::require_workspace(&[&model], batch)?;
     let mut workspace = Workspace::new(&model, batch);
     let (mut top1, mut top5, mut seconds) = (0usize, 0usize, 0.0);
     let started = Instant::now();
     let bar = progress::bar(images.len(), "running images");
-    folder::for_each_batch(&images, batch, model.config(), &bar, |images, input| {
+    let count = reader.for_each_batch(&images, batch, &bar, |images, input| {
         let mut logits = vec![0.0; images.len() * classes];
         let start = Instant::now();
         model.forward(input, &mut Output::logits(&mut logits), &mut workspace)?;
         seconds += start.elapsed().as_secs_f64();
         for (image, logits) in images.iter().zip(logits.chunks_exact(classes)) {
+            model::require_finite(image.as_ref(), logits)?;
             // Classes before the right one, equal logits in the order of the classes.
             let right = logits[image.class];
             let better = |(class, logit): (usize, &f32)| {
-                // NaN is right of nothing.
-                !(*logit < right || *logit == right && class >= image.class)
+                *logit > right || *logit == right && class < image.class
             };
             let rank = logits
                 .iter()
@@ -89,14 +110,14 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
         }
         Ok(())
     })?;
-    let percent = |count: usize| 100.0 * count as f64 / images.len() as f64;
+    let percent = |right: usize| 100.0 * right as f64 / count as f64;
     let accuracy = Accuracy {
-        images: images.len(),
-        classes: names.len(),
+        images: count,
+        classes: folders,
         top1_percent: percent(top1),
         top5_percent: percent(top5),
-        images_per_second: images.len() as f64 / seconds,
-        images_per_second_with_reading: images.len() as f64 / started.elapsed().as_secs_f64(),
+        images_per_second: count as f64 / seconds,
+        images_per_second_with_reading: count as f64 / started.elapsed().as_secs_f64(),
     };
     drop(bar);
     print::result(arguments.json, &accuracy, &accuracy, warner.told())

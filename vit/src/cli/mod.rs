@@ -1,30 +1,49 @@
 //! The `noisyquant` command: one module for each subcommand.
 
 mod bench;
+mod class_map;
+mod classes;
 mod compare;
 mod eval;
 mod failure;
 mod folder;
 mod inspect;
+mod memory;
 mod model;
 mod output;
 mod overrides;
-#[cfg(not(unix))]
-#[path = "permissions_other.rs"]
-mod permissions;
-#[cfg(unix)]
-#[path = "permissions_unix.rs"]
-mod permissions;
 mod plan;
+#[cfg(not(unix))]
+#[path = "platform_other.rs"]
+mod platform;
+#[cfg(unix)]
+#[path = "platform_unix.rs"]
+mod platform;
 mod print;
 mod progress;
 mod quantize;
 mod report;
 mod run;
+#[cfg(not(unix))]
+#[path = "signals_other.rs"]
+mod signals;
+#[cfg(unix)]
+#[path = "signals_unix.rs"]
+mod signals;
 mod threads;
+#[cfg(target_os = "linux")]
+#[path = "unnamed_linux.rs"]
+mod unnamed;
+#[cfg(not(target_os = "linux"))]
+#[path = "unnamed_other.rs"]
+mod unnamed;
+mod walk;
 mod warner;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -86,6 +105,7 @@ enum Command {
 
 /// Run the command that the program's arguments ask for.
 pub fn main() -> ExitCode {
+    signals::fail_on_abort();
     let Cli { strict, command } = Cli::parse();
     let mut warner = Warner::new(strict);
     let warner = &mut warner;
@@ -109,7 +129,8 @@ pub fn main() -> ExitCode {
             // One line, whatever a library put into its message.
             let text = error.to_string();
             let lines: Vec<&str> = text.lines().map(str::trim).collect();
-            eprintln!("error: {}", lines.join(" "));
+            // Nobody may be listening.
+            let _ = writeln!(io::stderr(), "error: {}", lines.join(" "));
             ExitCode::FAILURE
         }
     }

@@ -1,9 +1,11 @@
 //! Opening models for commands.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{failure::Failure, overrides::OverrideFlags, warner::Warner};
-use crate::{model::Model, store::OpenOptions};
+use super::{failure::Failure, memory, overrides::OverrideFlags, warner::Warner};
+use crate::{
+    checkpoint::Files, config::Preprocess, model::Model, store::OpenOptions, warning::Warnings,
+};
 
 /// The model at `path`, after telling what was guessed of it.
 pub(super) fn open(
@@ -11,6 +13,7 @@ pub(super) fn open(
     options: &OpenOptions,
     warner: &mut Warner,
 ) -> Result<Model, Failure> {
+    memory::require_model(path)?;
     let model = Model::open(path, options)?;
     warner.tell(model.warnings())?;
     Ok(model)
@@ -22,7 +25,11 @@ pub(super) fn float(
     overrides: &OverrideFlags,
     warner: &mut Warner,
 ) -> Result<Model, Failure> {
-    let model = open(path, &overrides.options(), warner)?;
+    float_with(path, &overrides.options(), warner)
+}
+
+fn float_with(path: &Path, options: &OpenOptions, warner: &mut Warner) -> Result<Model, Failure> {
+    let model = open(path, options, warner)?;
     match model.is_quantized() {
         false => Ok(model),
         true => Err(format!(
@@ -35,6 +42,7 @@ pub(super) fn float(
 
 /// The quantized model at `path`, whose warnings the caller has told or will tell.
 pub(super) fn quantized(path: &Path, options: &OpenOptions) -> Result<Model, Failure> {
+    memory::require_model(path)?;
     let model = Model::open(path, options)?;
     match model.is_quantized() {
         true => Ok(model),
@@ -43,6 +51,67 @@ pub(super) fn quantized(path: &Path, options: &OpenOptions) -> Result<Model, Fai
             path.display()
         )
         .into()),
+    }
+}
+
+/// A float model and the quantized model that was made of it. Inputs for both are made as the quantized file
+/// says, or flags.
+pub(super) fn pair(
+    checkpoint: &Path,
+    quantized_path: &Path,
+    flags: &OverrideFlags,
+    warner: &mut Warner,
+) -> Result<(Model, Model), Failure> {
+    let quantized = quantized(quantized_path, &flags.of_inputs())?;
+    warner.tell(quantized.warnings())?;
+    // What the quantized file says need not be guessed of the checkpoint.
+    let Preprocess {
+        mean,
+        std,
+        resize,
+        interpolation,
+        ..
+    } = &quantized.config().preprocess;
+    let mut options = flags.options();
+    let overrides = &mut options.overrides;
+    overrides.mean = Some(mean.clone());
+    overrides.std = Some(std.clone());
+    overrides.resize = Some(*resize);
+    overrides.interpolation = Some(*interpolation);
+    let float = match float_with(checkpoint, &options, warner) {
+        Ok(float) => float,
+        // It may be another model, for which they are wrong. The comparison says so.
+        Err(_) => float(checkpoint, flags, warner)?,
+    };
+    if quantized.origin().is_none() {
+        let mut warnings = Warnings::default();
+        let text = "expected it to say which checkpoint it was made of, got nothing; assumed";
+        let what = quantized_path.display().to_string();
+        warnings.add(&what, format!("{text} {}", checkpoint.display()));
+        warner.tell(&warnings)?;
+    }
+    Ok((float, quantized))
+}
+
+/// The files of a checkpoint; none of a pipe, which can be opened but once.
+pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    match path.is_file() || path.is_dir() {
+        true => Ok(Files::open(path)?.paths()),
+        false => Ok(Vec::new()),
+    }
+}
+
+/// A failure if an output of the model for this image is not finite.
+pub(super) fn require_finite<'a>(
+    image: &Path,
+    outputs: impl IntoIterator<Item = &'a f32>,
+) -> Result<(), Failure> {
+    match outputs.into_iter().find(|output| !output.is_finite()) {
+        Some(got) => {
+            let image = image.display();
+            Err(format!("image {image}: expected finite outputs of the model, got {got}").into())
+        }
+        None => Ok(()),
     }
 }
 

@@ -42,6 +42,15 @@ enum InterpolationFlag {
 }
 
 impl OverrideFlags {
+    /// What these flags say of how images become inputs, for a quantized file, which knows the rest.
+    pub(super) fn of_inputs(&self) -> OpenOptions {
+        let mut options = self.options();
+        options.overrides.image_size = None;
+        options.overrides.heads = None;
+        options.overrides.layer_norm_eps = None;
+        options
+    }
+
     pub(super) fn options(&self) -> OpenOptions {
         let interpolation = self.interpolation.map(|flag| match flag {
             InterpolationFlag::Nearest => Interpolation::Nearest,

@@ -33,7 +33,7 @@ pub(super) struct PlanFlags {
     pub(super) seed: u64,
     /// A TOML file with other settings for some layers, see below
     #[arg(long, value_name = "FILE")]
-    layers: Option<PathBuf>,
+    pub(super) layers: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Deserialize)]

@@ -12,17 +12,21 @@ use serde::Serialize;
 
 use super::{
     failure::Failure,
-    folder, model,
+    folder::{ImageFlags, Reader},
+    memory, model,
     output::OutputFile,
     overrides::OverrideFlags,
     plan::{self, PlanFlags},
+    platform::is_same_file,
     print, progress,
     warner::Warner,
 };
 use crate::{
     measure::table::Table,
-    model::{Attention, LayerReport, Model, Workspace},
+    model::{Attention, Layer, LayerReport, Model, Workspace},
     quantize::{Calibration, Choice, LayerPlan, words},
+    store::is_float_checkpoint,
+    warning::Warnings,
 };
 
 /// Images that run at once while their activations are sampled.
@@ -71,6 +75,15 @@ pub(super) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Overwrite a float checkpoint
+    #[arg(long)]
+    force: bool,
+    /// Quantize also layers whose calibration inputs were all the same, zero or saturated, which otherwise
+    /// stay in f32
+    #[arg(long)]
+    quantize_anyway: bool,
+    #[command(flatten)]
+    reading: ImageFlags,
     #[command(flatten)]
     overrides: OverrideFlags,
 }
@@ -109,13 +122,24 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
         .map(|layer| layer.name.as_str())
         .collect();
     let plans = plan::plans(&arguments.plan, &names)?;
-    let plans: HashMap<&str, LayerPlan> = names.into_iter().zip(plans).collect();
-    let images = folder::images(&arguments.images)?;
+    let mut plans: HashMap<&str, LayerPlan> = names.into_iter().zip(plans).collect();
+    let mut reader = Reader {
+        flags: &arguments.reading,
+        config: float.config(),
+        warner,
+    };
+    let images = reader.images(&arguments.images)?;
     require_images(&arguments.images, images.len(), &plans)?;
-    let output = OutputFile::create(&arguments.output)?;
+    let output = OutputFile::create(&arguments.output, &inputs(arguments, &images)?)?;
 
     let rows = arguments.rows as usize;
-    let calibration = sample(&float, &images, rows, arguments.plan.seed)?;
+    memory::require(bytes(&float, rows), "calibration and quantization")?;
+    let (calibration, count) = sample(&float, &images, rows, arguments.plan.seed, &mut reader)?;
+    if !arguments.quantize_anyway {
+        let mut warnings = Warnings::default();
+        keep_in_float(&float, &calibration, &mut plans, &mut warnings);
+        warner.tell(&warnings)?;
+    }
     let bar = progress::bar(float.layers().len(), "quantizing layers");
     let done = |report: &LayerReport| {
         bar.set_message(format!("quantized {}", report.name));
@@ -127,7 +151,7 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
         Some(attention) => quantized.with_attention(attention)?,
         None => quantized,
     };
-    let bytes = quantized.to_bytes()?;
+    let bytes = quantized.with_warnings(warner.told().clone()).to_bytes()?;
     // What does not open again replaces nothing.
     Model::from_safetensors(&bytes).map_err(|error| {
         let output = arguments.output.display();
@@ -137,7 +161,7 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
     let summary = Summary {
         output: arguments.output.display().to_string(),
         bytes: bytes.len(),
-        images: images.len(),
+        images: count,
         seconds: started.elapsed().as_secs_f64(),
         layers,
     };
@@ -163,20 +187,88 @@ fn require_images(
     }
 }
 
-/// Activations of every layer on these images.
-pub(super) fn sample(
+/// The files that are read; but for a checkpoint that may be overwritten.
+fn inputs(arguments: &Arguments, images: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut inputs = images.to_vec();
+    inputs.extend(arguments.plan.layers.clone());
+    if !arguments.force {
+        inputs.extend(model::files(&arguments.checkpoint)?);
+        if is_float_checkpoint(&arguments.output) {
+            let output = arguments.output.display();
+            let text = "expected no float checkpoint to overwrite (--force does it), got one";
+            // The one that is read is told better below.
+            if !inputs
+                .iter()
+                .any(|input| is_same_file(input, &arguments.output))
+            {
+                return Err(format!("{output}: {text}").into());
+            }
+        }
+    }
+    Ok(inputs)
+}
+
+/// Bytes of the images that run at once, of the rows that are kept, and of a quantized model and its file.
+fn bytes(float: &Model, rows: usize) -> usize {
+    let layer = |layer: &Layer| {
+        let (inputs, outputs) = (layer.linear.in_features(), layer.linear.out_features());
+        size_of::<f32>() * rows * inputs + 2 * inputs * outputs
+    };
+    memory::workspace(&[float], BATCH) + float.layers().iter().map(layer).sum::<usize>()
+}
+
+/// Leave layers in f32 whose calibration inputs say nothing of the inputs that are to come.
+fn keep_in_float(
+    float: &Model,
+    calibration: &Calibration,
+    plans: &mut HashMap<&str, LayerPlan>,
+    warnings: &mut Warnings,
+) {
+    for (at, layer) in float.layers().iter().enumerate() {
+        let Some(plan) = plans.get_mut(layer.name.as_str()) else {
+            continue;
+        };
+        if let (Some(reason), false) = (calibration.uninformative(at), plan.choice == Choice::Float)
+        {
+            plan.choice = Choice::Float;
+            let text = "expected calibration inputs that differ, got ones that are";
+            let end = "it stays in f32 (--quantize-anyway says otherwise)";
+            warnings.add(
+                &format!("layer `{}`", layer.name),
+                format!("{text} {reason}; {end}"),
+            );
+        }
+    }
+}
+
+/// Activations of every layer on these images, and how many there were.
+fn sample(
     float: &Model,
     images: &[PathBuf],
     rows: usize,
     seed: u64,
-) -> Result<Calibration, Failure> {
+    reader: &mut Reader<'_>,
+) -> Result<(Calibration, usize), Failure> {
     let mut calibration = Calibration::new(float, rows, seed)?;
     let mut workspace = Workspace::new(float, BATCH);
     let bar = progress::bar(images.len(), "running the float model");
-    folder::for_each_batch(images, BATCH, float.config(), &bar, |_, input| {
+    let (mut first, mut alike) = (Vec::new(), true);
+    let count = reader.for_each_batch(images, BATCH, &bar, |_, input| {
+        let mut inputs = input.chunks_exact(float.config().pixels());
+        if let (true, Some(image)) = (first.is_empty(), inputs.next()) {
+            first = image.to_vec();
+        }
+        alike &= inputs.all(|image| image == first);
         Ok(calibration.observe(float, input, &mut workspace)?)
     })?;
-    Ok(calibration)
+    if alike && count > 1 {
+        let mut warnings = Warnings::default();
+        let text =
+            format!("expected images that differ, got {count} that are the same to the model");
+        warnings.add("calibration", text);
+        reader.warner.tell(&warnings)?;
+    }
+    Ok((calibration, count))
 }
 
 impl fmt::Display for Summary {

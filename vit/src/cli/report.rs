@@ -9,7 +9,8 @@ use super::{
     bench::{contestant, race, usual_isas, usual_threads},
     compare,
     failure::Failure,
-    folder, model,
+    folder::{self, ImageFlags, Reader},
+    model,
     output::OutputFile,
     overrides::OverrideFlags,
     print, progress,
@@ -59,18 +60,30 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    reading: ImageFlags,
+    #[command(flatten)]
     overrides: OverrideFlags,
 }
 
 pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Failure> {
-    let float = model::float(&arguments.checkpoint, &arguments.overrides, warner)?;
-    let quantized = model::quantized(&arguments.quantized, &OpenOptions::default())?;
-    warner.tell(quantized.warnings())?;
-    let images = folder::images(&arguments.images)?;
-    let output = OutputFile::create(&arguments.output)?;
-    let comparison = compare::compare(&float, &quantized, &images)?;
-    let few = &images[..images.len().min(TAIL_IMAGES)];
-    let input = folder::load(few, float.config())?;
+    let (float, quantized) = model::pair(
+        &arguments.checkpoint,
+        &arguments.quantized,
+        &arguments.overrides,
+        warner,
+    )?;
+    let mut reader = Reader {
+        flags: &arguments.reading,
+        config: quantized.config(),
+        warner,
+    };
+    let images = reader.images(&arguments.images)?;
+    let mut inputs = model::files(&arguments.checkpoint)?;
+    inputs.push(arguments.quantized.clone());
+    inputs.extend(images.iter().cloned());
+    let output = OutputFile::create(&arguments.output, &inputs)?;
+    let comparison = compare::compare(&float, &quantized, &images, &mut reader)?;
+    let (few, input) = reader.load(&images[..images.len().min(TAIL_IMAGES)])?;
     let tails = report::tails(&float, &quantized, &input, TAILS)?;
     let latency = latency(arguments, &float, &input)?;
     let numbers = |model: &Model| -> usize {

@@ -5,7 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::{failure::Failure, folder, model, overrides::OverrideFlags, print, warner::Warner};
+use super::{
+    failure::Failure,
+    folder::{ImageFlags, Reader},
+    memory, model,
+    overrides::OverrideFlags,
+    print,
+    warner::Warner,
+};
 use crate::{
     model::{Model, Output, Workspace},
     warning::Warnings,
@@ -31,6 +38,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    reading: ImageFlags,
+    #[command(flatten)]
     overrides: OverrideFlags,
 }
 
@@ -54,11 +63,25 @@ struct Class {
 pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Failure> {
     let model = model::open(&arguments.model, &arguments.overrides.options(), warner)?;
     let config = model.config();
+    memory::require_workspace(&[&model], 1)?;
     let mut workspace = Workspace::new(&model, 1);
     let mut answers = Vec::new();
-    // All are read before any is printed: an unreadable one must not be found halfway.
-    for path in &arguments.images {
-        let input = folder::load(&[path], config)?;
+    let mut reader = Reader {
+        flags: &arguments.reading,
+        config,
+        warner,
+    };
+    // All are read before any is printed: an unreadable one must not be found halfway. Nor after the work on
+    // others; one alone is found out as it is read.
+    let images = match arguments.images.len() {
+        1 => arguments.images.clone(),
+        _ => reader.check(arguments.images.clone())?,
+    };
+    for path in &images {
+        let (_, input) = reader.load(std::slice::from_ref(path))?;
+        if input.is_empty() {
+            continue;
+        }
         let mut features = vec![0.0; config.features()];
         let mut logits = vec![0.0; config.classes];
         let mut output = Output {
@@ -66,12 +89,16 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
             logits: &mut logits,
         };
         model.forward(&input, &mut output, &mut workspace)?;
+        model::require_finite(path, features.iter().chain(&logits))?;
         answers.push(Answer {
             image: path.display().to_string(),
             top: top(&model, &logits, arguments.top.into()),
             features,
             warnings: model.warnings(),
         });
+    }
+    if answers.is_empty() {
+        return Err("images: expected at least one that can be used, got none".into());
     }
     match arguments.json {
         true => print::json_document(&answers),

@@ -66,7 +66,8 @@ impl<'a> Comparer<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Pair`] if the models are not of the same architecture and sizes.
+    /// [`Error::Pair`] if the models are not of the same architecture and sizes; [`Error::Origin`] if the
+    /// quantized one was made of other tensors than the float one has.
     pub fn new(float: &'a Model, quantized: &'a Model) -> Result<Self, Error> {
         let [expected, got] = [float, quantized].map(|model| model.config().to_string());
         let same = |(a, b): (&Layer, &Layer)| {
@@ -77,6 +78,12 @@ impl<'a> Comparer<'a> {
         let lengths = float.layers().len() == quantized.layers().len();
         if !float.config().same_sizes(quantized.config()) || !lengths || !pairs.all(same) {
             return Err(Error::Pair { expected, got });
+        }
+        if let Some(got) = quantized.origin() {
+            let (expected, got) = (float.digest(), got.to_string());
+            if got != expected {
+                return Err(Error::Origin { expected, got });
+            }
         }
         let threads = Executor::rayon().threads();
         let rows = float.rows_per_image();
@@ -100,7 +107,7 @@ impl<'a> Comparer<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Model::forward`].
+    /// As [`Model::forward`]; [`Error::Outputs`] if an output of a model is not finite.
     pub fn add(&mut self, name: &str, image: &[f32]) -> Result<(), Error> {
         let config = self.float.config();
         let (features, classes) = (config.features(), config.classes);
@@ -140,6 +147,14 @@ impl<'a> Comparer<'a> {
             },
         )?;
 
+        let [float, quantized] = &results;
+        for (model, (features, logits)) in [("float", float), ("quantized", quantized)] {
+            let mut outputs = features.iter().chain(logits);
+            if let Some(got) = outputs.find(|output| !output.is_finite()) {
+                let (image, got) = (name.into(), *got);
+                return Err(Error::Outputs { image, model, got });
+            }
+        }
         self.cosines
             .push((cosine(&float.0, &quantized.0), name.into()));
         self.agreements += usize::from(largest(&float.1) == largest(&quantized.1));

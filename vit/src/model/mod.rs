@@ -2,6 +2,7 @@
 
 mod activate;
 mod attention;
+mod digest;
 mod forward;
 mod layer;
 mod memory;

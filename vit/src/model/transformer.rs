@@ -30,6 +30,7 @@ pub struct Model {
     isa: Option<Isa>,
     reports: Vec<LayerReport>,
     warnings: Warnings,
+    origin: Option<String>,
 }
 
 /// What a model has beside its linear layers.
@@ -54,6 +55,7 @@ impl Model {
             isa: None,
             reports: Vec::new(),
             warnings,
+            origin: None,
         })
     }
 
@@ -143,6 +145,17 @@ impl Model {
         &self.warnings
     }
 
+    /// [`Model::digest`] of the float model that this one was made of; none of a float model, or in older
+    /// files.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
+    /// This model with the digest of the float model that it was made of.
+    pub(crate) fn with_origin(self, origin: Option<String>) -> Self {
+        Self { origin, ..self }
+    }
+
     /// What this model has beside its layers, by name, with shapes.
     pub(crate) fn tensors(&self) -> Vec<NamedTensor<'_>> {
         match &*self.body {
@@ -172,6 +185,7 @@ impl Model {
             isa: self.isa,
             reports,
             warnings: self.warnings.clone(),
+            origin: self.origin.clone(),
         }
     }
 

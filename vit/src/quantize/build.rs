@@ -58,6 +58,7 @@ impl Model {
             .iter()
             .all(|layer| matches!(layer.linear, Linear::Float(_)));
         let quantized = self.with_layers(layers, reports.clone());
+        let quantized = quantized.with_origin(Some(self.digest()));
         let quantized = match all_float {
             true => quantized,
             false => quantized.with_usual_attention(),

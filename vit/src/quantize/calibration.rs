@@ -1,5 +1,7 @@
 //! The inputs that layers are quantized for.
 
+use std::fmt;
+
 use noisyquant::Reservoir;
 
 use crate::{
@@ -7,10 +9,37 @@ use crate::{
     model::{Model, Observed, Output, Workspace},
 };
 
+/// Share of a layer's inputs that are its least or its largest if it is saturated.
+const SATURATED: f64 = 0.99;
+
+/// What inputs of a layer are from which no range can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Uninformative {
+    /// All are 0.
+    Zero,
+    /// All are the same, or all rows are.
+    Constant,
+    /// Nearly all are the least or the largest of them.
+    Saturated,
+}
+
+impl fmt::Display for Uninformative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Zero => "all zero",
+            Self::Constant => "all the same",
+            Self::Saturated => "nearly all the least or the largest",
+        })
+    }
+}
+
 /// A sample of the input rows of every linear layer, taken while the float model runs on calibration
 /// images; the same for the same images and seed however they are cut into batches.
 pub struct Calibration {
     layers: Vec<Reservoir>,
+    /// Input features of each layer.
+    widths: Vec<usize>,
     logits: Vec<f32>,
 }
 
@@ -27,6 +56,11 @@ impl Calibration {
         });
         Ok(Self {
             layers: layers.collect::<Result<_, _>>()?,
+            widths: model
+                .layers()
+                .iter()
+                .map(|layer| layer.linear.in_features())
+                .collect(),
             logits: Vec::new(),
         })
     }
@@ -67,6 +101,31 @@ impl Calibration {
     /// came; none if there is no such layer.
     pub fn rows(&self, layer: usize) -> Vec<f32> {
         self.layers.get(layer).map_or(Vec::new(), Reservoir::rows)
+    }
+
+    /// Why the sampled inputs of linear layer number `layer` do not tell what range the inputs of other
+    /// images will have; none if they do, or there is no such layer.
+    pub fn uninformative(&self, layer: usize) -> Option<Uninformative> {
+        let rows = self.rows(layer);
+        let width = *self.widths.get(layer)?;
+        let first = rows.get(..width)?;
+        let [least, largest] = [f32::min, f32::max].map(|of| rows.iter().copied().reduce(of));
+        let (least, largest) = (least?, largest?);
+        let extreme = rows
+            .iter()
+            .filter(|value| **value == least || **value == largest);
+        let several = rows.len() > width;
+        match () {
+            () if least == 0.0 && largest == 0.0 => Some(Uninformative::Zero),
+            () if least == largest => Some(Uninformative::Constant),
+            () if several && rows.chunks_exact(width).all(|row| row == first) => {
+                Some(Uninformative::Constant)
+            }
+            () if several && extreme.count() as f64 >= SATURATED * rows.len() as f64 => {
+                Some(Uninformative::Saturated)
+            }
+            () => None,
+        }
     }
 
     pub(super) fn check(&self, model: &Model) -> Result<(), Error> {

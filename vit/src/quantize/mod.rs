@@ -5,5 +5,5 @@ mod calibration;
 mod plan;
 pub(crate) mod words;
 
-pub use calibration::Calibration;
+pub use calibration::{Calibration, Uninformative};
 pub use plan::{Choice, LayerPlan};

@@ -27,6 +27,9 @@ pub(super) struct Header<'a> {
     /// What was guessed when the float checkpoint was read.
     #[serde(default)]
     pub(super) warnings: Cow<'a, Warnings>,
+    /// Digest of the float checkpoint.
+    #[serde(default)]
+    pub(super) origin: Option<Cow<'a, str>>,
 }
 
 /// Read before the rest, whose form depends on it.

@@ -6,3 +6,4 @@ mod open;
 mod save;
 
 pub use open::OpenOptions;
+pub(crate) use open::is_float_checkpoint;

@@ -1,6 +1,6 @@
 //! Models out of files: float checkpoints, and what [`Model::to_bytes`] made.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use noisyquant::{Isa, io};
 
@@ -71,6 +71,12 @@ impl Model {
             false => read_float(tensors, &Sidecars::default(), &options),
         }
     }
+}
+
+/// Whether the file at `path` holds tensors that [`Model::to_bytes`] did not write.
+pub(crate) fn is_float_checkpoint(path: &Path) -> bool {
+    let is_float = || Ok::<_, Error>(!is_quantized(&Files::open(path)?.tensors()?));
+    path.is_file() && is_float().unwrap_or(false)
 }
 
 /// The model of a float checkpoint.
@@ -165,6 +171,7 @@ fn read_quantized(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model, 
     Model::build(Source::new(tensors, names, quantized), config)?
         .with_reports(header.reports.into_owned())
         .with_warnings(warnings)
+        .with_origin(header.origin.map(Cow::into_owned))
         .on(options.isa)
         .with_attention(attention)
 }

@@ -55,6 +55,7 @@ impl Model {
             attention: Some(self.attention()),
             reports: Cow::Borrowed(self.reports()),
             warnings: Cow::Borrowed(self.warnings()),
+            origin: self.origin().map(Cow::Borrowed),
         };
         let json = serde_json::to_string(&own).map_err(|source| Error::Json {
             what: format!("metadata `{KEY}`"),

@@ -181,8 +181,13 @@ impl Written {
 
 pub fn logits(model: &Model, picture: &str) -> Vec<f32> {
     let config = model.config();
-    let input = photo::load(&data(picture), &config.preprocess, config.channels).unwrap();
-    run(model, &input)
+    let input = photo::load(
+        &data(picture),
+        &config.preprocess,
+        config.channels,
+        &photo::Options::default(),
+    );
+    run(model, &input.unwrap())
 }
 
 /// The logits of a prepared image.
