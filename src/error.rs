@@ -96,6 +96,20 @@ pub enum Error {
         /// Bytes by which it is past such an address.
         past: usize,
     },
+    /// The system does not give so much memory.
+    #[error("{what}: expected {bytes} bytes of memory, got none")]
+    Memory {
+        /// What it is for.
+        what: &'static str,
+        /// Bytes asked for.
+        bytes: usize,
+    },
+    /// rayon's pool has no threads here: the system refused them, or a `fork()` left them behind.
+    #[error("threads: expected a pool of them, got: {got}")]
+    Threads {
+        /// What went wrong.
+        got: String,
+    },
     /// Two layers of a set have the same name.
     #[error("layer names: expected each once, got {name:?} twice")]
     DuplicateName {

@@ -50,7 +50,8 @@
 //! ```
 //!
 //! **Threads.** Every call says who runs its tasks: an [`Executor`] is the calling thread, rayon's current
-//! pool, or the host's own `parallel_for`. After `fork()`, a child runs on [`Executor::serial`].
+//! pool, or the host's own `parallel_for`. Where rayon can start no thread, and in the child of a `fork()`,
+//! which has none of its parent's, its pool is the calling thread alone.
 //!
 //! **Instruction set.** The best of the CPU is used. [`Builder::isa`] and the environment variable
 //! `NOISYQUANT_ISA` name another, which is an error where it is not there.

@@ -4,7 +4,9 @@
 mod common;
 
 use common::{Problem, Rng, bits, errors, uneven};
-use noisyquant::{Candidates, Objective, Recipe, Refine, WeightQuantizer, WeightRange};
+use noisyquant::{
+    Candidates, Noise, Objective, QuantLinear, Recipe, Refine, WeightQuantizer, WeightRange,
+};
 use rayon::ThreadPoolBuilder;
 
 #[test]
@@ -133,4 +135,33 @@ fn the_automatic_choice_beats_the_plain_layer_and_does_not_depend_on_threads() {
         "{after:?} {before:?}"
     );
     assert!(outcome.after.mse < outcome.before.mse);
+}
+
+/// Sums that overflow have no errors to choose by: they are refused, whatever is chosen.
+#[test]
+fn outputs_that_overflow_are_refused_and_not_judged() {
+    let (rows, k, n) = (12, 8, 3);
+    let rows: Vec<f32> = (0..rows * k).map(|i| 3.0 + (i as f32).sin()).collect();
+    let weight =
+        |of: f32| -> Vec<f32> { (0..n * k).map(|i| of * (1.0 + i as f32 / 99.0)).collect() };
+    for size in [1e38, -1e38, 2.5e38] {
+        let weight = weight(size);
+        let builder = QuantLinear::builder(&weight, n, k).calibration_rows(&rows);
+        let automatic = builder.build_auto().map(|built| built.0);
+        let searched = builder.noise(Noise::Searched { seed: 0 }).build();
+        for refused in [automatic, searched] {
+            let said = refused.unwrap_err().to_string();
+            let expected = "output of the float layer: expected a finite value, got ";
+            assert!(said.starts_with(expected), "{said}");
+        }
+    }
+    // As large as goes.
+    let weight = weight(1e36);
+    let builder = QuantLinear::builder(&weight, n, k).calibration_rows(&rows);
+    let (_, outcome) = builder.build_auto().unwrap();
+    for errors in [outcome.before, outcome.after] {
+        assert!(
+            errors.mse.is_finite() && errors.worst_token.is_finite() && errors.cosine.is_finite()
+        );
+    }
 }

@@ -336,3 +336,20 @@ fn what_does_not_fit_is_refused() {
         assert!(matches!(wrong, Error::IsaUnavailable { .. }), "{wrong}");
     }
 }
+
+#[test]
+fn rows_without_elements_have_a_range_however_many_there_are() {
+    for rows in [0, 1, 1 << 30, usize::MAX] {
+        let empty = MatRef::new::<f32>(&[], rows, 0, 0).unwrap();
+        assert_eq!(DynamicRange::of(empty), DynamicRange::Symmetric(0.0));
+        let half = MatRef::new::<half::bf16>(&[], rows, 0, 7).unwrap();
+        assert_eq!(DynamicRange::of(half), DynamicRange::Symmetric(0.0));
+        // No operand has no inputs or no outputs.
+        let matmul = DynamicMatmul::new(None).unwrap();
+        let [mut memory, mut scratch] = [0; 2].map(Scratch::with_bytes);
+        let refused = matmul.pack_rows(empty, &mut memory, &mut scratch);
+        assert!(matches!(refused, Err(Error::Dimension { .. })), "{rows}");
+        let refused = matmul.pack_columns(empty, &mut memory, &mut scratch);
+        assert!(matches!(refused, Err(Error::Dimension { .. })), "{rows}");
+    }
+}

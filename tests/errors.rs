@@ -221,3 +221,22 @@ fn an_instruction_set_that_is_not_there() {
         "{message}"
     );
 }
+
+/// More than a process can have of memory, but less than overflows.
+#[test]
+fn memory_that_cannot_be_had_is_an_error_or_a_panic_and_never_the_end_of_the_process() {
+    for bytes in [
+        1 << 60,
+        isize::MAX as usize / 2,
+        isize::MAX as usize,
+        usize::MAX,
+    ] {
+        let error = Scratch::try_with_bytes(bytes).unwrap_err();
+        let said = format!("scratch: expected {bytes} bytes of memory, got none");
+        assert_eq!(error.to_string(), said);
+        let panicked = std::panic::catch_unwind(|| Scratch::with_bytes(bytes).bytes());
+        let message = panicked.unwrap_err();
+        assert_eq!(message.downcast_ref::<String>(), Some(&said));
+    }
+    assert_eq!(Scratch::try_with_bytes(65).unwrap().bytes(), 65);
+}

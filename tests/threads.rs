@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Problem, bits, isas};
 use noisyquant::{Executor, Noise, ParallelFor, QuantLinear, Scratch};
 use rayon::ThreadPoolBuilder;
+use rayon::prelude::*;
 
 /// Outputs of `layer` on `executor`, with scratch for as many tasks as it has threads.
 fn run(layer: &QuantLinear, problem: &Problem, executor: Executor<'_>) -> Vec<u32> {
@@ -122,6 +124,31 @@ fn a_scratch_of_fewer_slots_than_threads_still_serves() {
         let forward = || layer.forward_into(&problem.x, &mut y, &mut scratch, Executor::rayon());
         pool.install(forward).unwrap();
         assert_eq!(bits(&y), bits(&expected));
+    }
+}
+
+/// A thread that waits for its tasks takes up another round, which waits for the lock of the first: but for
+/// calls that stay on their thread.
+#[test]
+fn a_scratch_behind_a_lock_serves_a_loop_of_calls_that_stay_on_their_thread() {
+    let problem = Problem::new(197, 384, 384);
+    let layer = problem.builder().calibration_rows(&problem.x).build();
+    let layer = layer.unwrap();
+    let expected = bits(&layer.forward(&problem.x).unwrap());
+    let pool = ThreadPoolBuilder::new().num_threads(8).build().unwrap();
+    let cases: [(usize, fn() -> Executor<'static>); 2] =
+        [(1, Executor::rayon), (8, Executor::serial)];
+    for (threads, executor) in cases {
+        let scratch = Mutex::new(Scratch::with_bytes(layer.scratch_bytes(197, threads)));
+        pool.install(|| {
+            (0..500).into_par_iter().for_each(|_| {
+                let mut y = vec![0f32; 197 * 384];
+                let scratch = &mut scratch.lock().unwrap();
+                let done = layer.forward_into(&problem.x, &mut y, scratch, executor());
+                done.unwrap();
+                assert_eq!(bits(&y), expected);
+            });
+        });
     }
 }
 

@@ -66,13 +66,25 @@ impl Tile {
 }
 
 /// `k` rounded up to [`K_ALIGN`].
+///
+/// # Panics
+///
+/// If that overflows.
 pub const fn padded_k(k: usize) -> usize {
+    assert!(
+        k <= usize::MAX - 2 * K_ALIGN,
+        "inputs: expected fewer than memory has"
+    );
     k.next_multiple_of(K_ALIGN)
 }
 
 /// Bytes from one row of codes to the next: [`padded_k`] made an odd multiple of 64.
+///
+/// # Panics
+///
+/// If that overflows.
 pub const fn codes_stride(k: usize) -> usize {
-    (k.div_ceil(K_ALIGN) | 1) * K_ALIGN
+    (padded_k(k).div_ceil(K_ALIGN) | 1) * K_ALIGN
 }
 
 impl PanelLayout {
@@ -82,13 +94,20 @@ impl PanelLayout {
     }
 
     /// Bytes of one panel of `k` inputs.
+    ///
+    /// # Panics
+    ///
+    /// If that overflows.
     pub const fn panel_bytes(self, k: usize) -> usize {
-        padded_k(k) * self.nr
+        match padded_k(k).checked_mul(self.nr) {
+            Some(bytes) => bytes,
+            None => panic!("a panel: expected fewer bytes than memory has"),
+        }
     }
 
     /// Bytes of all panels for `n` channels of `k` inputs, or `None` where that overflows.
     pub const fn packed_len(self, n: usize, k: usize) -> Option<usize> {
-        if k > usize::MAX - K_ALIGN {
+        if k > usize::MAX - 2 * K_ALIGN {
             return None;
         }
         match padded_k(k).checked_mul(self.nr) {
@@ -254,6 +273,8 @@ impl<'a> Source<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
 
     #[test]
@@ -271,6 +292,20 @@ mod tests {
         for (n, k) in [(1, usize::MAX), (1, usize::MAX / 2), (usize::MAX, 64)] {
             assert_eq!(layout.packed_len(n, k), None, "{n} {k}");
         }
+    }
+
+    #[test]
+    fn sizes_that_overflow_are_refused() {
+        let layout = PanelLayout { nr: 32, kr: 4 };
+        let refused = |size: &dyn Fn() -> usize| catch_unwind(AssertUnwindSafe(size)).is_err();
+        for k in [usize::MAX, usize::MAX - 64, usize::MAX - 127] {
+            assert!(refused(&|| padded_k(k)), "{k}");
+            assert!(refused(&|| codes_stride(k)), "{k}");
+            assert!(refused(&|| layout.panel_bytes(k)), "{k}");
+        }
+        assert!(refused(&|| layout.panel_bytes(usize::MAX / 16)));
+        let most = usize::MAX - 2 * K_ALIGN;
+        assert!(codes_stride(most) >= padded_k(most) && padded_k(most) >= most);
     }
 
     #[test]

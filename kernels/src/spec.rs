@@ -23,13 +23,29 @@ pub const MIN_BITS: u32 = 2;
 /// Most bits of a quantized operand.
 pub const MAX_BITS: u32 = 8;
 
+/// Refuses bits that no operand has: shifts by them would overflow.
+const fn check_bits(bits: u32) {
+    let known = MIN_BITS <= bits && bits <= MAX_BITS;
+    assert!(known, "bits of a quantized operand: expected 2..=8");
+}
+
 /// Largest activation code of `bits` bits, `2^bits − 1` (eq. 3).
+///
+/// # Panics
+///
+/// If `bits` is not within [`MIN_BITS`] to [`MAX_BITS`].
 pub const fn max_code(bits: u32) -> u8 {
+    check_bits(bits);
     (((1u32 << bits) - 1) & 0xff) as u8
 }
 
 /// Largest weight code of `bits` bits, `2^(bits−1) − 1` (eq. 1). The least is its negative.
+///
+/// # Panics
+///
+/// As [`max_code`].
 pub const fn max_weight(bits: u32) -> i8 {
+    check_bits(bits);
     (((1u32 << (bits - 1)) - 1) & 0x7f) as i8
 }
 
@@ -47,6 +63,10 @@ pub const fn round_small(v: f32) -> f32 {
 /// Weight code (eq. 1): `clamp(rne(w / scale), −q, q)` with `q =` [`max_weight`]`(bits)`.
 ///
 /// `w` is finite and `scale` positive.
+///
+/// # Panics
+///
+/// As [`max_code`].
 pub fn weight_code(w: f32, scale: f32, bits: u32) -> i8 {
     let q = f32::from(max_weight(bits));
     rne(w / scale).clamp(-q, q) as i8
@@ -93,6 +113,11 @@ pub fn dynamic_scale(left_step: f32, right_step: f32, factor: f32) -> f32 {
 /// `0, Δ₂, ..., (2^(bits−1) − 1)·Δ₂` with `Δ₂ = 2^shift·Δ₁`. The level in units of `Δ₁`, offset by the
 /// zero point `2^(bits−1)`, is `fine + coarse · 2^shift`: the fine code covers what is negative and
 /// saturates above, the coarse code covers what is positive and saturates below.
+///
+/// # Panics
+///
+/// Each method does, if it depends on `bits` and these are not within [`MIN_BITS`] to [`MAX_BITS`], or on
+/// `shift` and that is more than [`Twin::MAX_SHIFT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Twin {
     /// Bits of the twin code.
@@ -107,6 +132,7 @@ impl Twin {
 
     /// Largest fine code, and the zero point: `2^(bits−1)`.
     pub const fn max_fine(self) -> u8 {
+        check_bits(self.bits);
         1 << (self.bits - 1)
     }
 
@@ -117,18 +143,27 @@ impl Twin {
 
     /// Largest combined code.
     pub const fn max_code(self) -> u32 {
-        self.max_fine() as u32 + ((self.max_coarse() as u32) << self.shift)
+        self.max_fine() as u32 + self.max_coarse() as u32 * self.steps()
+    }
+
+    /// Steps `Δ₁` of a step `Δ₂`.
+    const fn steps(self) -> u32 {
+        assert!(
+            self.shift <= Twin::MAX_SHIFT,
+            "shift of a twin code: expected 0..=12"
+        );
+        1 << self.shift
     }
 
     /// Multiplier of the coarse code for the fine code's: `inv · 2^−shift`.
     pub fn coarse_multiplier(self, inv: f32) -> f32 {
-        (f64::from(inv) / f64::from(1u32 << self.shift)) as f32
+        (f64::from(inv) / f64::from(self.steps())) as f32
     }
 
     /// Offset of the coarse code for the fine code's: `(t − 2^(bits−1)) · 2^−shift` in f64, rounded
     /// once: the noise without the zero point.
     pub fn coarse_offset(self, t: f32) -> f32 {
-        ((f64::from(t) - f64::from(self.max_fine())) / f64::from(1u32 << self.shift)) as f32
+        ((f64::from(t) - f64::from(self.max_fine())) / f64::from(self.steps())) as f32
     }
 
     /// The combined code of one value (eq. 24).
@@ -136,7 +171,7 @@ impl Twin {
         let fine = code(x, inv, t, self.max_fine());
         let (inv, t) = (self.coarse_multiplier(inv), self.coarse_offset(t));
         let coarse = code(x, inv, t, self.max_coarse());
-        u32::from(fine) + (u32::from(coarse) << self.shift)
+        u32::from(fine) + u32::from(coarse) * self.steps()
     }
 }
 
@@ -235,6 +270,8 @@ pub fn output(acc: i32, comp: i32, scale: f32, bias: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
 
     #[test]
@@ -270,6 +307,40 @@ mod tests {
         assert_eq!(weight_code(2.5, 1.0, 8), 2);
         assert_eq!(max_weight(2), 1);
         assert_eq!(max_code(2), 3);
+    }
+
+    #[test]
+    fn bits_and_shifts_that_no_operand_has_are_refused() {
+        let refused = |call: &dyn Fn() -> f64| catch_unwind(AssertUnwindSafe(call)).is_err();
+        for bits in [0, 1, 9, 31, 32, 33, 34, 40, 64, u32::MAX] {
+            assert!(refused(&|| max_code(bits).into()), "{bits}");
+            assert!(refused(&|| max_weight(bits).into()), "{bits}");
+            assert!(refused(&|| weight_code(1.0, 1.0, bits).into()), "{bits}");
+            let twin = Twin { bits, shift: 3 };
+            assert!(refused(&|| twin.max_fine().into()), "{bits}");
+            assert!(refused(&|| twin.max_coarse().into()), "{bits}");
+            assert!(refused(&|| twin.max_code().into()), "{bits}");
+            assert!(refused(&|| twin.coarse_offset(1.0).into()), "{bits}");
+            assert!(refused(&|| twin.code(1.0, 1.0, 1.0).into()), "{bits}");
+        }
+        for shift in [13, 31, 32, 33, u32::MAX] {
+            let twin = Twin { bits: 8, shift };
+            assert!(refused(&|| twin.max_code().into()), "{shift}");
+            assert!(refused(&|| twin.coarse_multiplier(1.0).into()), "{shift}");
+            assert!(refused(&|| twin.coarse_offset(1.0).into()), "{shift}");
+            assert!(refused(&|| twin.code(1.0, 1.0, 1.0).into()), "{shift}");
+        }
+        for bits in MIN_BITS..=MAX_BITS {
+            let twin = Twin {
+                bits,
+                shift: Twin::MAX_SHIFT,
+            };
+            assert_eq!(u32::from(max_code(bits)), (1 << bits) - 1);
+            assert_eq!(
+                twin.max_code(),
+                (1 << (bits - 1)) + (((1 << (bits - 1)) - 1) << 12)
+            );
+        }
     }
 
     #[test]

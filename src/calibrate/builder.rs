@@ -103,7 +103,8 @@ impl<'a> Builder<'a> {
     ///
     /// [`Error`] for lengths that do not fit, dimensions of zero or over their limit, bits outside
     /// `2..=8`, values that are not finite, missing calibration rows, noise so large that the
-    /// correction could overflow, or an instruction set that is not there.
+    /// correction could overflow, or an instruction set that is not there. Where candidates are compared,
+    /// also for outputs of the float or the quantized layer that are not finite.
     pub fn build(&self) -> Result<QuantLinear, Error> {
         let zero = self.zero_bias();
         let problem = self.problem(&zero)?;
@@ -115,7 +116,8 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     ///
-    /// As [`build`](Self::build); [`Error::Calibration`] for fewer than two rows.
+    /// As [`build`](Self::build); [`Error::Calibration`] for fewer than two rows; [`Error::Value`] for
+    /// outputs of the float layer or of the plain quantized one that are not finite.
     pub fn build_auto(&self) -> Result<(QuantLinear, Outcome), Error> {
         self.build_auto_from(&Candidates::default())
     }

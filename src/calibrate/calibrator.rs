@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::auto::{Candidates, Outcome};
 use crate::error::Error;
 use crate::layer::linear::QuantLinear;
+use crate::run::executor::Executor;
 
 /// A float layer of a model, for [`calibrate`].
 #[derive(Clone, Debug)]
@@ -162,8 +163,7 @@ impl Calibrator {
 /// pool has threads. A thread that waits for a loop within `work` takes up other work; if it could be that of
 /// any other item, items would be begun without bound, and each layer holds several copies of its rows.
 fn a_few_at_a_time<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = rayon::current_num_threads();
-    let groups = items.chunks(threads.max(1));
+    let groups = items.chunks(Executor::rayon().threads());
     groups
         .flat_map(|group| group.par_iter().map(&work).collect::<Vec<R>>())
         .collect()

@@ -4,6 +4,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::matrix::eight_lanes;
+use crate::check;
+use crate::error::Error;
+use crate::run::pool;
 
 /// Errors of a layer's outputs against the float layer's, over a set of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,7 +49,8 @@ struct Row {
 }
 
 impl Errors {
-    /// Errors of `got` against `target`, both `[rows, n]`. Zero rows give zero errors.
+    /// Errors of `got` against `target`, both `[rows, n]`. Zero rows give zero errors; one output that is not
+    /// finite makes all three NaN.
     ///
     /// # Panics
     ///
@@ -54,6 +58,7 @@ impl Errors {
     pub fn measure(got: &[f32], target: &[f32], n: usize) -> Errors {
         assert_eq!(got.len(), target.len(), "outputs");
         assert!(n > 0 && got.len().is_multiple_of(n), "whole rows");
+        pool::ensure();
         let pairs = got.par_chunks_exact(n).zip(target.par_chunks_exact(n));
         // Collected in order and summed by one thread: independent of how many there are.
         let rows: Vec<Row> = pairs.map(|(got, target)| row(got, target)).collect();
@@ -64,9 +69,19 @@ impl Errors {
             total.dot += row.dot;
             total.got += row.got;
         }
+        // Below, a maximum would hide NaN.
+        if !total.error.is_finite() {
+            return Errors {
+                mse: f64::NAN,
+                worst_token: f64::NAN,
+                cosine: f64::NAN,
+            };
+        }
         // A row of (almost) zeros would make any error infinite.
         let floor = 1e-6 * total.output / rows.len().max(1) as f64 + f64::MIN_POSITIVE;
-        let relative = rows.iter().map(|row| row.error / row.output.max(floor));
+        let relative = rows
+            .iter()
+            .map(|row| (row.error / row.output.max(floor)).min(f64::MAX));
         let norms = (total.output * total.got).sqrt();
         Errors {
             mse: total.error / got.len().max(1) as f64,
@@ -77,6 +92,24 @@ impl Errors {
                 0.0
             },
         }
+    }
+
+    /// As [`measure`](Self::measure), of outputs that must be finite.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`] for the first output that is not: sums of huge weights and inputs overflow.
+    ///
+    /// # Panics
+    ///
+    /// As [`measure`](Self::measure).
+    pub fn try_measure(got: &[f32], target: &[f32], n: usize) -> Result<Errors, Error> {
+        let errors = Errors::measure(got, target, n);
+        if errors.mse.is_nan() {
+            check::finite("output of the float layer", target)?;
+            check::finite("output of the quantized layer", got)?;
+        }
+        Ok(errors)
     }
 }
 
@@ -121,7 +154,35 @@ mod tests {
         assert_eq!((errors.mse, errors.worst_token), (0.25, 1.0));
         assert!((errors.cosine - (1.0 - 3.0 / 10f64.sqrt())).abs() < 1e-12);
         assert_eq!(Errors::measure(&[], &[], 3).mse, 0.0);
-        assert!(Errors::measure(&[1.0], &[0.0], 1).worst_token.is_finite());
+        for error in [1.0, 1e3, f32::MAX] {
+            let errors = Errors::try_measure(&[error], &[0.0], 1).unwrap();
+            assert!(errors.worst_token.is_finite() && errors.mse > 0.0);
+        }
+    }
+
+    #[test]
+    fn outputs_that_are_not_finite_are_seen_wherever_they_are() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in 0..6 {
+                let good = [1.0, -2.0, 0.0, 3.0, 5.0, 0.5];
+                let mut spoilt = good;
+                spoilt[at] = bad;
+                for (got, target) in [(spoilt, good), (good, spoilt), (spoilt, spoilt)] {
+                    let Errors {
+                        mse,
+                        worst_token,
+                        cosine,
+                    } = Errors::measure(&got, &target, 2);
+                    assert!(mse.is_nan() && worst_token.is_nan() && cosine.is_nan());
+                    let error = Errors::try_measure(&got, &target, 2).unwrap_err();
+                    let said = error.to_string();
+                    assert!(
+                        said.ends_with(&format!("got {bad} at index {at}")),
+                        "{said}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

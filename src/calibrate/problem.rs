@@ -17,6 +17,7 @@ use crate::layer::linear::QuantLinear;
 use crate::layer::numbers::Numbers;
 use crate::run::executor::Executor;
 use crate::run::panels::PackedWeights;
+use crate::run::pool;
 
 /// Rows that candidates are compared on at the most; statistics use all.
 const SAMPLE_ROWS: usize = 1024;
@@ -76,7 +77,7 @@ pub(crate) struct Channel {
 }
 
 impl<'a> Problem<'a> {
-    /// All operands are checked; `rows` may be empty.
+    /// All operands are checked; `rows` may be empty. From here on, loops run on rayon's current pool.
     pub(crate) fn new(
         weight: &'a [f32],
         bias: &'a [f32],
@@ -85,6 +86,7 @@ impl<'a> Problem<'a> {
         [weight_bits, activation_bits]: [u32; 2],
         isa: Isa,
     ) -> Problem<'a> {
+        pool::ensure();
         Problem {
             weight,
             bias,
@@ -181,10 +183,11 @@ impl<'a> Problem<'a> {
         QuantLinear::assemble(numbers, kernels, panels, Executor::default())
     }
 
-    /// Errors of a layer on the calibration rows.
+    /// Errors of a layer on the calibration rows. Refuses outputs that are not finite: a search would take
+    /// any of them for the best, or none.
     pub(crate) fn errors(&self, layer: &QuantLinear) -> Result<Errors, Error> {
         let outputs = layer.forward(self.sample())?;
-        Ok(Errors::measure(&outputs, self.target(), self.bias.len()))
+        Errors::try_measure(&outputs, self.target(), self.bias.len())
     }
 
     /// The candidate with the least score; the first of equals. The first is what the others are

@@ -1,7 +1,6 @@
 //! The layer: `y = x · Wᵀ + b` on integer kernels.
 
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use noisyquant_kernels::isa::Isa;
@@ -73,17 +72,23 @@ impl QuantLinear {
 
     /// Runs the layer on `x`, row-major `[rows, in_features]`, and returns `[rows, out_features]` of
     /// the same element type. Allocates output and scratch, and runs on the
-    /// [default executor](Executor::default), which must not be rayon's in the child of a `fork()`.
+    /// [default executor](Executor::default).
     ///
     /// # Errors
     ///
-    /// [`Error::Rows`] if `x` is not whole rows.
+    /// [`Error::Rows`] if `x` is not whole rows; [`Error::Memory`] if output or scratch cannot be allocated.
     pub fn forward<T: Element>(&self, x: &[T]) -> Result<Vec<T>, Error> {
         check::rows("input", self.pass.k, x.len())?;
         let rows = x.len() / self.pass.k;
-        let mut y = vec![T::default(); rows * self.pass.n];
+        let length = rows.saturating_mul(self.pass.n);
+        let mut y = Vec::new();
+        y.try_reserve_exact(length).map_err(|_| Error::Memory {
+            what: "output",
+            bytes: length.saturating_mul(size_of::<T>()),
+        })?;
+        y.resize(length, T::default());
         let executor = Executor::default();
-        let mut scratch = Scratch::with_bytes(self.scratch_bytes(rows, executor.threads()));
+        let mut scratch = Scratch::try_with_bytes(self.scratch_bytes(rows, executor.threads()))?;
         self.forward_into(x, &mut y, &mut scratch, executor)?;
         Ok(y)
     }
@@ -94,6 +99,9 @@ impl QuantLinear {
     ///
     /// An input of NaN is quantized to code 0, as one of −∞ is, so that an output is never NaN. Inputs beyond
     /// the range of the codes saturate.
+    ///
+    /// A call on rayon's pool must not be made while holding a lock that other work of the pool waits for,
+    /// such as that of a shared scratch; [`Scratch`] shows what to do instead.
     ///
     /// # Errors
     ///
@@ -137,6 +145,10 @@ impl QuantLinear {
     }
 
     /// Scratch for calls of up to `max_rows` rows on the [default executor](Executor::default).
+    ///
+    /// # Panics
+    ///
+    /// If that is more than can be allocated.
     pub fn scratch(&self, max_rows: usize) -> Scratch<'static> {
         let threads = Executor::default().threads();
         Scratch::with_bytes(self.scratch_bytes(max_rows, threads))

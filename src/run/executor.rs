@@ -31,9 +31,9 @@ pub type ParallelFor<'a> = dyn Fn(usize, &(dyn Fn(usize) + Sync)) + Sync + 'a;
 ///
 /// # After `fork()`
 ///
-/// The child of a process that used rayon has none of its threads, and a call on rayon's pool would wait
-/// for them for ever. In such a child, use [`Executor::serial`], which runs on the calling thread and
-/// never looks for a pool, or a host's threads that were started after the fork.
+/// The child of a process that used rayon has none of its threads. There rayon's pool is the calling thread
+/// alone: calls are answered, with the same bits, by one thread. A child that wants more starts a pool of its
+/// own and calls within it, or lends threads that it started after the fork.
 #[derive(Clone, Copy)]
 pub struct Executor<'a> {
     pub(super) threads: usize,

@@ -39,6 +39,31 @@ pub(crate) fn aligned<T: Default + Clone>(len: usize) -> Aligned<T> {
 /// small.forward_into(&[0.5f32, 0.5], &mut y, &mut scratch, Executor::serial())?;
 /// # Ok::<(), noisyquant::Error>(())
 /// ```
+///
+/// # In a loop on rayon's pool
+///
+/// A thread of the pool that waits for tasks of its call takes up other work of the pool, which may be
+/// another round of the caller's loop. If that wants a lock that the first round holds, as that of a scratch
+/// which all rounds share, the thread waits for itself for ever. So give each thread a scratch of its own:
+///
+/// ```
+/// use noisyquant::Executor;
+/// use rayon::prelude::*;
+/// # use noisyquant::{Numbers, QuantLinear, Scratch};
+/// # let layer = QuantLinear::from_numbers(Numbers::new(vec![1; 4], vec![0.5; 2], 0.1, 128.0), None)?;
+///
+/// # let (images, mut outputs) = ([0.5f32; 6 * 2], [0f32; 6 * 2]);
+/// let rounds = images.par_chunks(2).zip(outputs.par_chunks_mut(2));
+/// rounds.try_for_each_init(
+///     || Scratch::with_bytes(layer.scratch_bytes(1, 1)),
+///     |scratch, (x, y)| layer.forward_into(x, y, scratch, Executor::serial()),
+/// )?;
+/// # assert_eq!(outputs, [0.5; 12]);
+/// # Ok::<(), noisyquant::Error>(())
+/// ```
+///
+/// Behind a lock, calls must stay on their thread: [`Executor::serial`](crate::Executor::serial), or a
+/// scratch that holds one task, `layer.scratch_bytes(rows, 1)`.
 #[derive(Debug)]
 pub struct Scratch<'a> {
     memory: Memory<'a>,
@@ -57,9 +82,25 @@ impl Scratch<'static> {
     ///
     /// If `bytes` is more than can be allocated.
     pub fn with_bytes(bytes: usize) -> Self {
-        assert!(bytes <= isize::MAX as usize / 2, "scratch of {bytes} bytes");
-        let memory = Memory::Owned(aligned(bytes));
-        Scratch { memory }
+        Scratch::try_with_bytes(bytes).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// `bytes` bytes, if there are so many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if `bytes` is more than can be allocated.
+    pub fn try_with_bytes(bytes: usize) -> Result<Self, Error> {
+        let mut memory = AVec::new(ALIGN);
+        // Half of the address space: rounded up to whole lines, it still does not overflow.
+        let fits = bytes <= isize::MAX as usize / 2 && memory.try_reserve_exact(bytes).is_ok();
+        if !fits {
+            let what = "scratch";
+            return Err(Error::Memory { what, bytes });
+        }
+        memory.resize(bytes, 0);
+        let memory = Memory::Owned(memory);
+        Ok(Scratch { memory })
     }
 }
 

@@ -20,5 +20,7 @@ pub(crate) mod memory;
 pub(crate) mod panels;
 pub(crate) mod pass;
 pub(crate) mod plan;
+#[cfg(feature = "rayon")]
+pub(crate) mod pool;
 pub(crate) mod select;
 pub(crate) mod tasks;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use indicatif::ProgressBar;
-use noisyquant::{Isa, Noise, Quantizer};
+use noisyquant::{Executor, Isa, Noise, Quantizer};
 use serde::Serialize;
 
 use super::{
@@ -113,7 +113,7 @@ pub(super) fn usual_isas() -> Vec<Isa> {
 
 /// One and all, which may be the same.
 pub(super) fn usual_threads() -> Vec<usize> {
-    let mut threads = vec![1, rayon::current_num_threads()];
+    let mut threads = vec![1, Executor::rayon().threads()];
     threads.dedup();
     threads
 }

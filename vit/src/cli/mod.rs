@@ -30,6 +30,7 @@ mod signals;
 #[cfg(unix)]
 #[path = "signals_unix.rs"]
 mod signals;
+mod threads;
 #[cfg(target_os = "linux")]
 #[path = "unnamed_linux.rs"]
 mod unnamed;
@@ -108,7 +109,11 @@ pub fn main() -> ExitCode {
     let Cli { strict, command } = Cli::parse();
     let mut warner = Warner::new(strict);
     let warner = &mut warner;
-    let done = match command {
+    let started = match command {
+        Command::Inspect(_) => Ok(()), // computes nothing
+        _ => threads::start(warner),
+    };
+    let done = started.and_then(|()| match command {
         Command::Demo { json, options } => run_demo(&options, json),
         Command::Inspect(arguments) => inspect::run(&arguments, warner),
         Command::Quantize(arguments) => quantize::run(&arguments, warner),
@@ -117,7 +122,7 @@ pub fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(&arguments, warner),
         Command::Bench(arguments) => bench::run(&arguments, warner),
         Command::Report(arguments) => report::run(&arguments, warner),
-    };
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -85,7 +85,7 @@ impl<'a> Comparer<'a> {
                 return Err(Error::Origin { expected, got });
             }
         }
-        let threads = rayon::current_num_threads();
+        let threads = Executor::rayon().threads();
         let rows = float.rows_per_image();
         let layers = quantized.layers().iter();
         let bytes = layers

@@ -8,6 +8,25 @@ use crate::{config::Config, ops::Lines};
 
 /// Memory of [`Model::forward`](crate::Model::forward), for batches of up to some number of images: its own,
 /// or the host's.
+///
+/// A pass runs on rayon's current pool, whose threads take up other work while they wait: in a loop on that
+/// pool, each thread has a workspace of its own, since one behind a lock could make a thread wait for itself
+/// (see [`Scratch`]).
+///
+/// ```
+/// # use noisyquant_vit::{Error, Model, Output, Workspace, embedded};
+/// use rayon::prelude::*;
+/// # let model = Model::from_safetensors(embedded::WEIGHTS)?;
+/// # let images = embedded::test()?.normalised(model.config(), 0..4)?;
+/// # let mut logits = [0.0; 4 * 10];
+///
+/// let rounds = images.par_chunks(model.config().pixels()).zip(logits.par_chunks_mut(10));
+/// rounds.try_for_each_init(
+///     || Workspace::new(&model, 1),
+///     |workspace, (image, logits)| model.forward(image, &mut Output::logits(logits), workspace),
+/// )?;
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Workspace<'a> {
     pub(super) config: Config,
     pub(super) max_images: usize,
@@ -23,8 +42,16 @@ pub(super) enum Memory<'a> {
 }
 
 impl Memory<'static> {
+    /// # Panics
+    ///
+    /// If `bytes` is more than can be allocated.
     pub(super) fn owned(bytes: usize) -> Self {
         let mut memory = AVec::new(Scratch::ALIGN);
+        let reserved = memory.try_reserve_exact(bytes);
+        assert!(
+            reserved.is_ok(),
+            "workspace: expected {bytes} bytes of memory, got none"
+        );
         memory.resize(bytes, 0);
         Self::Owned(memory)
     }

@@ -164,10 +164,12 @@ impl RunSizes {
 
     /// Cut out of `memory`.
     pub(crate) fn cut<'a>(&'a self, memory: &mut Lines<'a>) -> RunScratch<'a> {
+        // Float layers and attention run on rayon's current pool in any case: this makes sure of it.
+        let pool = Executor::rayon();
         // More threads than there is scratch for are not used.
         let executor = |threads| match threads {
             1 => Executor::serial(),
-            _ => Executor::rayon(),
+            _ => pool,
         };
         RunScratch {
             whole: LayerScratch {

@@ -1,6 +1,6 @@
 //! Workspaces that fit a model.
 
-use noisyquant::Scratch;
+use noisyquant::{Executor, Scratch};
 
 use super::{
     memory::{Memory, Workspace},
@@ -12,12 +12,20 @@ use crate::{error::Error, ops::AttentionSizes};
 impl Workspace<'static> {
     /// Memory for `model` and up to `max_images` images at once; quantized layers use the threads of
     /// rayon's current pool.
+    ///
+    /// # Panics
+    ///
+    /// If there are so many images that their memory cannot be allocated.
     pub fn new(model: &Model, max_images: usize) -> Self {
-        Self::shared(&[model], max_images, rayon::current_num_threads())
+        Self::shared(&[model], max_images, Executor::rayon().threads())
     }
 
     /// [`Workspace::new`] for quantized layers that stay on the calling thread. Float layers always run on
-    /// rayon's current pool, so that a model that has any cannot run in the child of a `fork()`.
+    /// rayon's current pool.
+    ///
+    /// # Panics
+    ///
+    /// As [`Workspace::new`].
     pub fn serial(model: &Model, max_images: usize) -> Self {
         Self::shared(&[model], max_images, 1)
     }
@@ -27,7 +35,7 @@ impl Workspace<'static> {
     ///
     /// # Panics
     ///
-    /// If there is no model.
+    /// If there is no model, or as [`Workspace::new`].
     pub fn shared(models: &[&Model], max_images: usize, threads: usize) -> Self {
         let layout = Workspace::layout(models, max_images, threads);
         let memory = Memory::owned(layout.bytes());

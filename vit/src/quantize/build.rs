@@ -1,6 +1,6 @@
 //! From a float model to a quantized one, layer by layer.
 
-use noisyquant::{Candidates, Errors, Noise, Outcome, QuantLinear, Recipe};
+use noisyquant::{Candidates, Errors, Executor, Noise, Outcome, QuantLinear, Recipe};
 use rayon::prelude::*;
 
 use super::{
@@ -49,7 +49,7 @@ impl Model {
         // As many layers at a time as there are threads: one that waits for a loop within a layer may take up
         // another layer of the group, but not all there are, each with copies of its rows. Collected before
         // the first error is looked for: which one is reported must not depend on time.
-        let groups = layers.chunks(rayon::current_num_threads().max(1));
+        let groups = layers.chunks(Executor::rayon().threads());
         let done = groups.flat_map(|group| group.par_iter().map(quantize).collect::<Vec<_>>());
         let done: Vec<Result<_, Error>> = done.collect();
         let done: Result<Vec<_>, Error> = done.into_iter().collect();
@@ -149,7 +149,7 @@ fn errors(
     let outputs = float.bias().len();
     let mut target = vec![0.0; rows.len() / float.in_features() * outputs];
     float.forward(rows, &mut target);
-    Ok(Errors::measure(&quantized.forward(rows)?, &target, outputs))
+    Errors::try_measure(&quantized.forward(rows)?, &target, outputs)
 }
 
 fn with_offset(noise: &Noise, offset: u64) -> Noise {

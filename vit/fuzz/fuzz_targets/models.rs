@@ -13,7 +13,7 @@ pub const GOLDEN: [&str; 4] = ["hf-vit", "hf-swin", "timm-vit", "timm-swin"];
 
 pub fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../vit/golden")
+        .join("../golden")
         .join(name)
 }
 
