@@ -18,7 +18,7 @@ use super::{
     overrides::OverrideFlags,
     plan::{self, PlanFlags},
     platform::is_same_file,
-    print, progress,
+    print, progress, threads,
     warner::Warner,
 };
 use crate::{
@@ -151,7 +151,9 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
         Some(attention) => quantized.with_attention(attention)?,
         None => quantized,
     };
-    let bytes = quantized.with_warnings(warner.told().clone()).to_bytes()?;
+    let mut warnings = warner.told().clone();
+    warnings.forget(threads::WHAT); // of this run, and not of the model
+    let bytes = quantized.with_warnings(warnings).to_bytes()?;
     // What does not open again replaces nothing.
     Model::from_safetensors(&bytes).map_err(|error| {
         let output = arguments.output.display();
