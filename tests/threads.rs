@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Problem, bits, isas};
-use noisyquant::{Executor, Noise, ParallelFor, QuantLinear, Scratch};
+use noisyquant::{Executor, Isa, Noise, ParallelFor, QuantLinear, Scratch};
 use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 
@@ -131,18 +131,18 @@ fn a_scratch_of_fewer_slots_than_threads_still_serves() {
 /// calls that stay on their thread.
 #[test]
 fn a_scratch_behind_a_lock_serves_a_loop_of_calls_that_stay_on_their_thread() {
-    let problem = Problem::new(197, 384, 384);
-    let layer = problem.builder().calibration_rows(&problem.x).build();
-    let layer = layer.unwrap();
+    let problem = Problem::new(48, 64, 64);
+    let builder = problem.builder().isa(Isa::Scalar);
+    let layer = builder.calibration_rows(&problem.x).build().unwrap();
     let expected = bits(&layer.forward(&problem.x).unwrap());
     let pool = ThreadPoolBuilder::new().num_threads(8).build().unwrap();
     let cases: [(usize, fn() -> Executor<'static>); 2] =
         [(1, Executor::rayon), (8, Executor::serial)];
     for (threads, executor) in cases {
-        let scratch = Mutex::new(Scratch::with_bytes(layer.scratch_bytes(197, threads)));
+        let scratch = Mutex::new(Scratch::with_bytes(layer.scratch_bytes(48, threads)));
         pool.install(|| {
             (0..500).into_par_iter().for_each(|_| {
-                let mut y = vec![0f32; 197 * 384];
+                let mut y = vec![0f32; 48 * 64];
                 let scratch = &mut scratch.lock().unwrap();
                 let done = layer.forward_into(&problem.x, &mut y, scratch, executor());
                 done.unwrap();
