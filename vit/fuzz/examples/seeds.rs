@@ -13,7 +13,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use models::GOLDEN;
 
 /// What timm writes beside a checkpoint; the golden ones have none.
-const TIMM: &str = r#"{"architecture": "vit", "num_classes": 11, "global_pool": "token",
+const TIMM: &str = r#"{"architecture": "KIND_small_patch16_224", "num_classes": 11,
 "model_args": {"img_size": 40},
 "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "crop_pct": 0.9, "crop_mode": "center",
 "interpolation": "bicubic", "input_size": [3, 40, 40], "label_names": {"0": "hen", "2": "pelican"}}}"#;
@@ -33,7 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         write("checkpoint", name, &[&[which], header].concat())?;
         let mut texts = vec![which];
         let beside = fs::read(models::folder(name).join("config.json"));
-        texts.extend(beside.unwrap_or(TIMM.into()));
+        let kind = name.trim_start_matches("timm-");
+        texts.extend(beside.unwrap_or(TIMM.replace("KIND", kind).into()));
         if let Ok(text) = fs::read(models::folder(name).join("preprocessor_config.json")) {
             texts.push(0);
             texts.extend(text);
