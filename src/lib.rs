@@ -98,8 +98,15 @@ pub use error::Error;
 pub use half;
 #[cfg(feature = "io")]
 pub use layer::io;
-pub use layer::{linear::QuantLinear, numbers::Numbers};
+pub use layer::{
+    codes::Codes,
+    linear::QuantLinear,
+    mlp::Mlp,
+    numbers::Numbers,
+    operands::{Input, Output},
+};
 pub use noisyquant_kernels::isa::Isa;
+pub use noisyquant_kernels::spec::Activation;
 pub use noisyquant_kernels::view::{Elem, Element, MatMut, MatRef, ViewError};
 pub use run::{
     dynamic::{DynamicMatmul, DynamicOperand, DynamicRange},

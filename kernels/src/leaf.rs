@@ -2,8 +2,11 @@
 //!
 //! A leaf trusts its arguments. The checked calls make them, and vouch for what the fields say.
 
+use core::ptr;
+
 use crate::layout::Tile;
-use crate::view::Elem;
+use crate::output::Destination;
+use crate::spec::Activation;
 
 /// What a micro-kernel leaf is given. The checked call vouches for it.
 #[derive(Debug)]
@@ -41,8 +44,8 @@ pub(crate) struct BlockArgs {
     /// and panel: `m` and `n` are those of the whole output, `c` is not used.
     pub(crate) finish: unsafe fn(&FinishArgs),
     pub(crate) output: FinishArgs,
-    /// Element type of the output.
-    pub(crate) destination: Elem,
+    /// What becomes of an output.
+    pub(crate) destination: Destination,
 }
 
 impl BlockArgs {
@@ -70,32 +73,43 @@ impl BlockArgs {
                     .y
                     .add((row * all.y_stride + column) * self.destination.size()),
                 y_stride: all.y_stride,
+                activation: all.activation,
+                coding: all.coding.at(column),
             }
         }
     }
 }
 
-/// Block leaf of kernels that leave their accumulators in memory: panel by panel, a few rows at a time,
-/// the micro-kernel and then the epilogue while the accumulators are in L1.
+/// Block leaf of kernels that leave their accumulators in memory: [`panel_by_steps`] for each panel.
 ///
 /// # Safety
 ///
 /// The CPU has what the row and the epilogue need; `args` keeps the promises of [`BlockArgs`].
 pub(crate) unsafe fn block_by_steps(args: &BlockArgs) {
-    let first = &args.first;
     for panel in 0..args.panels {
-        for row in (0..first.m).step_by(args.step) {
-            let m = args.step.min(first.m - row);
-            // SAFETY: panel and rows exist; `c` has room for `step` rows.
-            unsafe {
-                (args.micro)(&MicroArgs {
-                    a: first.a.add(row * first.a_stride),
-                    b: first.b.add(panel * args.tile.nr * first.k),
-                    m,
-                    ..*first
-                });
-                (args.finish)(&args.output(panel, row, m));
-            }
+        // SAFETY: the panel exists.
+        unsafe { panel_by_steps(args, panel) };
+    }
+}
+
+/// A few rows at a time, the micro-kernel and then the epilogue while the accumulators are in L1.
+///
+/// # Safety
+///
+/// As [`block_by_steps`]; the panel exists.
+pub(crate) unsafe fn panel_by_steps(args: &BlockArgs, panel: usize) {
+    let first = &args.first;
+    for row in (0..first.m).step_by(args.step) {
+        let m = args.step.min(first.m - row);
+        // SAFETY: panel and rows exist; `c` has room for `step` rows.
+        unsafe {
+            (args.micro)(&MicroArgs {
+                a: first.a.add(row * first.a_stride),
+                b: first.b.add(panel * args.tile.nr * first.k),
+                m,
+                ..*first
+            });
+            (args.finish)(&args.output(panel, row, m));
         }
     }
 }
@@ -153,4 +167,38 @@ pub(crate) struct FinishArgs {
     pub(crate) y: *mut u8,
     /// Elements from one row to the next.
     pub(crate) y_stride: usize,
+    pub(crate) activation: Activation,
+    /// For a leaf that writes codes; else nothing that may be read.
+    pub(crate) coding: CodingArgs,
+}
+
+/// What an epilogue that writes codes is given beside the rest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CodingArgs {
+    /// Per column, `n` of each.
+    pub(crate) inv: *const f32,
+    pub(crate) t: *const f32,
+    pub(crate) max_code: u8,
+    /// Subtracted from each code as it is stored, wrapping.
+    pub(crate) code_offset: u8,
+}
+
+impl CodingArgs {
+    /// That of outputs which are no codes.
+    pub(crate) const NONE: CodingArgs = CodingArgs {
+        inv: ptr::null(),
+        t: ptr::null(),
+        max_code: 0,
+        code_offset: 0,
+    };
+
+    /// That of the columns from `column` on.
+    #[inline]
+    pub(crate) fn at(self, column: usize) -> CodingArgs {
+        CodingArgs {
+            inv: self.inv.wrapping_add(column),
+            t: self.t.wrapping_add(column),
+            ..self
+        }
+    }
 }

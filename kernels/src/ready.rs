@@ -8,11 +8,12 @@ use core::ops::Deref;
 
 use crate::isa::Isa;
 use crate::layout::{ALIGN, K_ALIGN, Tile, padded_k};
-use crate::leaf::{BlockArgs, FinishArgs, MicroArgs, QuantizeArgs, WidenArgs};
+use crate::leaf::{BlockArgs, CodingArgs, FinishArgs, MicroArgs, QuantizeArgs, WidenArgs};
+use crate::output::{CodeForm, Destination, Output};
 use crate::row::{Epilogue, MicroKernel, Prologue};
 use crate::spec::MAX_K;
 use crate::table;
-use crate::view::{Elem, MatMut, MatRef};
+use crate::view::{Elem, MatRef};
 
 /// A row of the table that the CPU at hand can run: holding one is the proof.
 pub struct Ready<R: 'static>(&'static R);
@@ -69,7 +70,7 @@ pub fn prologue(isa: Isa, source: Elem) -> Option<Ready<Prologue>> {
 }
 
 /// The epilogue for `isa` and `destination`, or `None` if the CPU lacks the set.
-pub fn epilogue(isa: Isa, destination: Elem) -> Option<Ready<Epilogue>> {
+pub fn epilogue(isa: Isa, destination: Destination) -> Option<Ready<Epilogue>> {
     table::epilogues()
         .find(|row| row.isa == isa.base() && row.destination == destination)?
         .ready()
@@ -121,8 +122,9 @@ impl Ready<MicroKernel> {
         unsafe { (self.micro)(&args) }
     }
 
-    /// The product of all rows of `codes` with all channels of `y`, finished into `y` (eq. 4 and 9) by
-    /// `epilogue`, or by the kernel itself as that would, while the sums are in registers.
+    /// The product of all rows of `codes` with all channels of `y`, finished into `y` (eq. 4 and 9, and what
+    /// the output asks for) by `epilogue`, or by the kernel itself as that would, while the sums are in
+    /// registers.
     ///
     /// `b` holds the panels of the channels of `y`. `working` is memory for
     /// [`wide_panel`](MicroKernel::wide_panel) weights of 16 bits and at least one tile of accumulators,
@@ -132,7 +134,7 @@ impl Ready<MicroKernel> {
     /// # Panics
     ///
     /// As [`run`](Self::run), with `b` as long as the panels of `y`'s columns; and if `codes` and `y`
-    /// differ in rows, `channels` or `working` is too short, `y` has another element type than the
+    /// differ in rows, `channels` or `working` is too short, `y` is for another
     /// epilogue, or `working` is not aligned to 64 bytes.
     pub fn run_block(
         &self,
@@ -141,7 +143,7 @@ impl Ready<MicroKernel> {
         epilogue: Ready<Epilogue>,
         channels: Channels<'_>,
         working: &mut [i32],
-        y: MatMut<'_>,
+        y: Output<'_>,
     ) {
         let (Tile { mr, nr, .. }, columns) = (self.tile, y.cols());
         let panels = columns.div_ceil(nr);
@@ -162,7 +164,7 @@ impl Ready<MicroKernel> {
             micro: self.micro,
             wide_panel: wide_panel.as_mut_ptr().cast(),
             finish: epilogue.finish,
-            destination: y.elem(),
+            destination: epilogue.destination,
             output: epilogue.operands(&[], panels * nr, channels, y),
         };
         // SAFETY: `Ready` proves CPU support, the two `operands` and the asserts the rest.
@@ -218,16 +220,6 @@ impl Ready<MicroKernel> {
         // SAFETY: `Ready` proves CPU support; the asserts prove the lengths.
         unsafe { leaf(&args) }
     }
-}
-
-/// Which codes a prologue stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CodeForm {
-    /// The largest code, at which others saturate (eq. 3).
-    pub max: u8,
-    /// Subtracted from each code as it is stored, wrapping: the
-    /// [`code_offset`](MicroKernel::code_offset) of the micro-kernel that will read it.
-    pub offset: u8,
 }
 
 impl Ready<Prologue> {
@@ -292,16 +284,16 @@ pub struct Channels<'a> {
 }
 
 impl Ready<Epilogue> {
-    /// `y[m, n] = fma((c[m, n] + comp[n]) as f32, scale[n], bias[n])` (eq. 9), rounded to the
-    /// destination type. `c` has `nr` columns, of which the first `y.cols()` are used. A call without rows
-    /// or columns does nothing.
+    /// `fma((c[m, n] + comp[n]) as f32, scale[n], bias[n])` (eq. 9), then the activation of `y`, then written,
+    /// added or quantized as `y` says. `c` has `nr` columns, of which the first `y.cols()` are used. A call
+    /// without rows or columns does nothing.
     ///
     /// # Panics
     ///
-    /// If `y` has another element type than the row or more than `nr` columns, or if `c` or `channels` is
+    /// If `y` has another destination than the row or more than `nr` columns, or if `c` or `channels` is
     /// too short.
-    pub fn finish(&self, c: &[i32], nr: usize, channels: Channels<'_>, y: MatMut<'_>) {
-        assert_eq!(y.elem(), self.destination, "destination type");
+    pub fn finish(&self, c: &[i32], nr: usize, channels: Channels<'_>, y: Output<'_>) {
+        assert_eq!(y.destination(), self.destination, "destination");
         if y.rows() == 0 || y.cols() == 0 {
             return;
         }
@@ -321,15 +313,25 @@ impl Ready<Epilogue> {
         c: &[i32],
         nr: usize,
         channels: Channels<'_>,
-        mut y: MatMut<'_>,
+        mut y: Output<'_>,
     ) -> FinishArgs {
-        assert_eq!(y.elem(), self.destination, "destination type");
+        assert_eq!(y.destination(), self.destination, "destination");
         assert!(y.cols() <= nr, "columns");
         let Channels { comp, scale, bias } = channels;
         assert!(
             comp.len() >= nr && scale.len() >= nr && bias.len() >= nr,
             "channels"
         );
+        // An output for codes has a multiplier and an offset for each of its columns.
+        let coding = match y.coding() {
+            Some(coding) => CodingArgs {
+                inv: coding.inv.as_ptr(),
+                t: coding.t.as_ptr(),
+                max_code: coding.form.max,
+                code_offset: coding.form.offset,
+            },
+            None => CodingArgs::NONE,
+        };
         FinishArgs {
             c: c.as_ptr(),
             c_stride: nr,
@@ -340,6 +342,8 @@ impl Ready<Epilogue> {
             bias: bias.as_ptr(),
             y: y.as_mut_ptr(),
             y_stride: y.stride(),
+            activation: y.activation(),
+            coding,
         }
     }
 }

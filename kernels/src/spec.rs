@@ -4,6 +4,7 @@
 //! of `docs/math.md`. All rounding is to nearest, ties to even, and every multiply-add marked *fma*
 //! is fused. The contract assumes the default floating-point environment (no flush-to-zero).
 
+pub(crate) mod activation;
 #[cfg(not(feature = "std"))]
 #[path = "spec/math_libm.rs"]
 mod math;
@@ -12,6 +13,8 @@ mod math;
 mod math;
 
 use math::{fma, rne, rne_f64};
+
+pub use activation::Activation;
 
 /// Largest `K`: with 8-bit operands, `65 536 · 255 · 127 < 2^31`, so no accumulator can overflow
 /// (eq. 5). Nor does one with weights of −128, `65 536 · 255 · 128 = 2^31 − 2^23`.

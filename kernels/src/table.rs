@@ -27,6 +27,7 @@ pub fn epilogues() -> impl Iterator<Item = &'static Epilogue> {
 mod tests {
     use super::*;
     use crate::layout::Tile;
+    use crate::output::Destination;
     use crate::view::Elem;
 
     #[test]
@@ -51,10 +52,12 @@ mod tests {
     #[test]
     fn every_isa_with_micro_kernels_has_prologues_and_epilogues() {
         for row in micro_kernels() {
+            let isa = row.isa.base();
             for elem in Elem::ALL {
-                let isa = row.isa.base();
                 assert!(prologues().any(|p| p.isa == isa && p.source == elem));
-                assert!(epilogues().any(|e| e.isa == isa && e.destination == elem));
+            }
+            for destination in Destination::ALL {
+                assert!(epilogues().any(|e| e.isa == isa && e.destination == destination));
             }
         }
     }

@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 use noisyquant_kernels::isa::Isa;
 use noisyquant_kernels::layout::{codes_stride, padded_k};
-use noisyquant_kernels::ready::{Channels, CodeForm, Codes, Panels};
+use noisyquant_kernels::output::{CodeForm, Destination};
+use noisyquant_kernels::ready::{Channels, Codes, Panels};
 use noisyquant_kernels::spec;
 use noisyquant_kernels::view::{Elem, Element, MatMut, MatRef};
 
@@ -341,7 +342,7 @@ impl DynamicOperand<'_> {
         let plan = Plan::new(micro, (m, k, n), 1, 1);
         let parts = Parts::of(&plan, lines.0);
         let prologue = kernels.prologue(x.elem());
-        let epilogue = kernels.epilogue(y.elem());
+        let epilogue = kernels.epilogue(Destination::Store(y.elem()));
         let form = CodeForm {
             max,
             offset: micro.code_offset,
@@ -362,7 +363,7 @@ impl DynamicOperand<'_> {
                 k: padded_k(k),
                 max,
             };
-            let y = y.block(block.start, rows, 0, n);
+            let y = y.block(block.start, rows, 0, n).into();
             micro.run_block(codes, panels, epilogue, channels, parts.working, y);
         }
         Ok(())

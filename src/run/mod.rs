@@ -1,6 +1,7 @@
 //! What one call needs and does: kernels, memory, blocking, and who runs the tasks.
 
 pub(crate) mod block;
+pub(crate) mod chain;
 pub(crate) mod dynamic;
 #[cfg(feature = "std")]
 mod environment;

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::output::Destination;
 use noisyquant_kernels::ready::{self, Ready};
 use noisyquant_kernels::row::{Epilogue, MicroKernel, Prologue};
 use noisyquant_kernels::table;
@@ -12,12 +13,13 @@ use noisyquant_kernels::view::Elem;
 use super::environment;
 use crate::error::Error;
 
-/// The leaves that a layer runs: one micro-kernel, and a prologue and an epilogue per element type.
+/// The leaves that a layer runs: one micro-kernel, a prologue per element type, and an epilogue per
+/// destination.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
     pub(crate) micro: Ready<MicroKernel>,
     prologues: [Ready<Prologue>; 3],
-    epilogues: [Ready<Epilogue>; 3],
+    epilogues: [Ready<Epilogue>; 5],
 }
 
 impl Kernels {
@@ -39,12 +41,13 @@ impl Kernels {
             })?;
         let micro = micro.ready().ok_or_else(unavailable)?;
         let prologue = |elem| ready::prologue(isa, elem).ok_or_else(unavailable);
-        let epilogue = |elem| ready::epilogue(isa, elem).ok_or_else(unavailable);
+        let epilogue = |to| ready::epilogue(isa, to).ok_or_else(unavailable);
         let [a, b, c] = Elem::ALL;
+        let [p, q, r, s, t] = Destination::ALL.map(epilogue);
         Ok(Kernels {
             micro,
             prologues: [prologue(a)?, prologue(b)?, prologue(c)?],
-            epilogues: [epilogue(a)?, epilogue(b)?, epilogue(c)?],
+            epilogues: [p?, q?, r?, s?, t?],
         })
     }
 
@@ -52,8 +55,11 @@ impl Kernels {
         self.prologues[source as usize]
     }
 
-    pub(crate) fn epilogue(&self, destination: Elem) -> Ready<Epilogue> {
-        self.epilogues[destination as usize]
+    pub(crate) fn epilogue(&self, destination: Destination) -> Ready<Epilogue> {
+        let mut rows = self.epilogues.iter();
+        *rows
+            .find(|row| row.destination == destination)
+            .expect("one for each destination")
     }
 }
 

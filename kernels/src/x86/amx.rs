@@ -38,9 +38,11 @@ use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use core::marker::PhantomData;
 use core::ops::Range;
 
-use super::zmm::convert::{Bf16, Destination, F16, F32, Lines, columns_early};
+use super::zmm::convert::{Bf16, F16, F32};
+use super::zmm::finish::{Add, Code, Destination, Lines, columns_early};
 use crate::layout::K_ALIGN;
 use crate::leaf::{BlockArgs, MicroArgs};
+use crate::output::Destination as To;
 use crate::view::Elem;
 
 /// Rows of one tile register.
@@ -419,9 +421,11 @@ pub(super) unsafe fn block(args: &BlockArgs) {
     // SAFETY: the caller promises `BlockArgs`, whose output is of the type that `destination` says.
     unsafe {
         match args.destination {
-            Elem::F32 => block_to::<F32>(args),
-            Elem::F16 => block_to::<F16>(args),
-            Elem::Bf16 => block_to::<Bf16>(args),
+            To::Store(Elem::F32) => block_to::<F32>(args),
+            To::Store(Elem::F16) => block_to::<F16>(args),
+            To::Store(Elem::Bf16) => block_to::<Bf16>(args),
+            To::Add => block_to::<Add>(args),
+            To::Code => block_to::<Code>(args),
         }
     }
 }

@@ -2,7 +2,6 @@
 //! its sides from stage to stage.
 
 use super::{
-    activate::activate,
     memory::{Buffers, Sizes},
     named::{NamedTensor, norm_tensors},
     patches,
@@ -364,7 +363,7 @@ impl Stage {
                 block.norm2.apply(x, normal);
                 lane.lap(Operation::Norm);
                 lane.linear(block.fc1, normal, hidden)?;
-                activate(self.activation, hidden);
+                ops::activate(self.activation.function(), hidden);
                 lane.lap(Operation::Gelu);
                 lane.linear(block.fc2, hidden, update)?;
                 ops::add(x, update);

@@ -1,7 +1,6 @@
 //! ViT, DeiT and DINOv2: pre-LN blocks with exact GELU in which all tokens attend to each other.
 
 use super::{
-    activate::activate,
     memory::{Buffers, Sizes},
     named::{NamedTensor, norm_tensors},
     patches,
@@ -205,7 +204,7 @@ impl Vit {
                     block.norm2.add_apply(x, update, normal);
                     lane.lap(Operation::Norm);
                     lane.linear(block.fc1, normal, hidden)?;
-                    activate(self.config.activation, hidden);
+                    ops::activate(self.config.activation.function(), hidden);
                     lane.lap(Operation::Gelu);
                     lane.linear(block.fc2, hidden, update)?;
                 }
