@@ -281,6 +281,7 @@ impl Stage {
             side,
             heads: Heads {
                 tokens: window * window,
+                queries: window * window,
                 width,
                 heads,
             },
