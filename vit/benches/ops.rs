@@ -43,11 +43,13 @@ fn on_pools(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut step: impl
 fn attention(group: &mut BenchmarkGroup<'_, WallTime>) {
     let vit = Heads {
         tokens: TOKENS,
+        queries: TOKENS,
         width: WIDTH,
         heads: 6,
     };
     let swin = Heads {
         tokens: 49,
+        queries: 49,
         width: 96,
         heads: 3,
     };

@@ -198,6 +198,11 @@ impl<'a> Rows<'a> {
         Self { numbers, width }
     }
 
+    /// The first `count` rows of a buffer.
+    pub(crate) fn first(count: usize, numbers: &'a mut [f32], width: usize) -> Self {
+        Self::new(&mut numbers[..count * width], width)
+    }
+
     /// Cut the first `count` rows off.
     fn take(&mut self, count: usize) -> &'a mut [f32] {
         let (first, rest) = mem::take(&mut self.numbers).split_at_mut(count * self.width);
@@ -249,6 +254,11 @@ impl<'a, 'h> Run<'a, 'h> {
             arithmetic,
             attention: scratch.attention,
         }
+    }
+
+    /// Whether the rows of each layer are shown to somebody.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.lane.observe.is_some()
     }
 
     /// What has happened since the last part was this. Does nothing in a pass that is not timed.

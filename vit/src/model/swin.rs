@@ -280,6 +280,7 @@ impl Stage {
             side,
             heads: Heads {
                 tokens: window * window,
+                queries: window * window,
                 width,
                 heads,
             },

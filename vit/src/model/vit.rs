@@ -123,11 +123,22 @@ impl Vit {
         (self.prefix.len() + self.positions.len()) / self.config.width
     }
 
-    /// Sizes of the attention of each block.
+    /// How many tokens of an image, the first ones, are needed after the last attention.
+    fn needed_tokens(&self, logits: bool) -> usize {
+        match self.config.head {
+            Head::ClassAndDistillation if logits => 2,
+            Head::ClassAndPatchMean if logits => self.tokens(),
+            Head::ClassToken | Head::ClassAndDistillation | Head::ClassAndPatchMean => 1,
+            Head::PatchMean | Head::NormedPatchMean => self.tokens(),
+        }
+    }
+
+    /// Sizes of the attention of each block; in the last one, fewer tokens may ask.
     pub(super) fn heads(&self) -> Heads {
         let VitConfig { width, heads, .. } = self.config;
         Heads {
             tokens: self.tokens(),
+            queries: self.tokens(),
             width,
             heads,
         }
@@ -151,12 +162,15 @@ impl Vit {
         }
     }
 
-    /// Write `buffers.features`, and what else the head needs.
+    /// Write `buffers.features`, and what else the head needs if there are to be `logits`. After the last
+    /// attention, only the tokens that are needed go on, unless the pass is observed: who chooses numbers by
+    /// the rows of a layer is to see all of them.
     pub(super) fn forward(
         &self,
         config: &Config,
         images: &[f32],
         count: usize,
+        logits: bool,
         buffers: &mut Buffers<'_>,
         run: &mut Run<'_, '_>,
     ) -> Result<(), Error> {
@@ -187,16 +201,23 @@ impl Vit {
         }
         run.lap(Operation::Other);
 
+        let needed = match run.is_observed() {
+            true => tokens,
+            false => self.needed_tokens(logits),
+        };
+        // Of each image.
+        let mut kept = tokens;
         for at in 0..=self.blocks.len() {
+            let rows = count * kept;
             let next = self.blocks.get(at);
             let previous = at.checked_sub(1).map(|at| &self.blocks[at]);
             let buffers = [
-                Rows::new(x, width),
-                Rows::new(normal, width),
-                Rows::new(update, width),
-                Rows::new(mixed, width),
-                Rows::new(hidden, self.config.mlp_width),
-                Rows::new(qkv, 3 * width),
+                Rows::first(rows, x, width),
+                Rows::first(rows, normal, width),
+                Rows::first(rows, update, width),
+                Rows::first(rows, mixed, width),
+                Rows::first(rows, hidden, self.config.mlp_width),
+                Rows::first(rows, qkv, 3 * width),
             ];
             run.by_rows(buffers, &|lane, [x, normal, update, mixed, hidden, qkv]| {
                 if let Some(block) = previous {
@@ -222,20 +243,39 @@ impl Vit {
                 }
             })?;
             if let Some(block) = next {
-                run.attend(block.qkv, attention, qkv, None, mixed)?;
+                if at + 1 == self.blocks.len() {
+                    keep_first(x, tokens * width, needed * width);
+                    run.lap(Operation::Other);
+                    kept = needed;
+                }
+                let heads = Heads {
+                    queries: kept,
+                    ..attention
+                };
+                let mixed = &mut mixed[..count * kept * width];
+                run.attend(block.qkv, heads, qkv, None, mixed)?;
             }
         }
-        self.finish(x, normal, count, buffers.features, buffers.head_input);
+        let x = &x[..count * kept * width];
+        self.finish(
+            x,
+            normal,
+            count,
+            logits,
+            buffers.features,
+            buffers.head_input,
+        );
         run.lap(Operation::Norm);
         Ok(())
     }
 
-    /// The last norm, of the tokens that the head sees.
+    /// The last norm, of the tokens that the head sees; `x` has the first tokens of each image, or all.
     fn finish(
         &self,
         x: &[f32],
         normal: &mut [f32],
         count: usize,
+        logits: bool,
         features: &mut [f32],
         head_input: &mut [f32],
     ) {
@@ -267,13 +307,13 @@ impl Vit {
             }
         }
         match self.config.head {
-            Head::ClassAndDistillation => {
+            Head::ClassAndDistillation if logits => {
                 let inputs = head_input[..count * width].chunks_exact_mut(width);
                 for (token, x) in inputs.zip(images) {
                     self.last_norm.apply(&x[width..2 * width], token);
                 }
             }
-            Head::ClassAndPatchMean => {
+            Head::ClassAndPatchMean if logits => {
                 self.last_norm.apply(x, normal);
                 let inputs = head_input[..count * 2 * width].chunks_exact_mut(2 * width);
                 for (input, normal) in inputs.zip(normal.chunks_exact(image_length.max(1))) {
@@ -312,6 +352,15 @@ impl Vit {
             }
         }
         Ok(())
+    }
+}
+
+/// Move the first `kept` of each `image` numbers together, so that they are the first of `x`.
+fn keep_first(x: &mut [f32], image: usize, kept: usize) {
+    if kept < image {
+        for at in 1..x.len() / image {
+            x.copy_within(at * image..at * image + kept, at * kept);
+        }
     }
 }
 

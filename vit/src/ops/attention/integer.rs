@@ -117,7 +117,7 @@ impl Task<'_, '_> {
             let begin = sequence * units;
             let first = all.start.max(begin) - begin;
             let last = all.end.min(begin + units) - begin;
-            let queries = first * UNIT..self.heads.tokens.min(last * UNIT);
+            let queries = first * UNIT..self.heads.queries.min(last * UNIT);
             for head in self.part.heads.clone() {
                 self.head(sequence, head, queries.clone())?;
             }
@@ -142,7 +142,7 @@ impl Task<'_, '_> {
         let q = part(0);
         let keys = self.matmul.pack_rows(part(1), keys, product)?;
         let values = self.matmul.pack_columns(part(2), values, product)?;
-        // That of all queries, whichever this thread has.
+        // That of all tokens, whichever this thread has and whichever ask.
         let range = DynamicRange::of(q);
         // Softmax to the base 2 is a step shorter.
         let factor = LOG2_E / (features as f32).sqrt();
@@ -178,7 +178,7 @@ impl Task<'_, '_> {
             let y = MatMut::new(mixed, count, features, features).expect(fits);
             values.multiply(levels, DynamicRange::Positive(MOST), 1.0, y, product)?;
 
-            let rows = &mut self.part.mixed[sequence * tokens + query - first_row..];
+            let rows = &mut self.part.mixed[sequence * self.heads.queries + query - first_row..];
             for ((to, from), sum) in rows.iter_mut().zip(mixed.chunks(features)).zip(sums) {
                 let scale = 1.0 / sum;
                 for (to, from) in to[column..].iter_mut().zip(from) {
