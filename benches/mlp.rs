@@ -1,9 +1,10 @@
-//! `cargo bench --bench mlp`: the MLP of a transformer's block as one call, next to its layers, the activation
-//! and the residual one after the other. One thread, every instruction set of this CPU, ViT-S and ViT-B.
+//! `cargo bench --bench mlp`: the MLP of a transformer's block as one call, next to its layers, the
+//! activation and the residual one after the other. One thread, every instruction set of this CPU, ViT-S and
+//! ViT-B.
 //!
-//! The table at the end comes from interleaved rounds: `fused` is the median over rounds of the one call ÷ the
-//! steps apart, `noise` of the one call with noise in both layers ÷ the same without, `control` of the one call
-//! ÷ itself.
+//! The table at the end comes from interleaved rounds: `fused` is the median over rounds of the one call ÷
+//! the steps apart, `noise` of the one call with noise in both layers ÷ the same without, `control` of the
+//! one call ÷ itself.
 
 mod common;
 

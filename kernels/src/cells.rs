@@ -80,8 +80,9 @@ pub(crate) fn checked(
     }
 }
 
-/// Where the element of that number is, of elements of so many bytes. A part of a view that has no elements may
-/// be past the end, and of a view without elements, at any number; hence a product and pointers that wrap.
+/// Where the element of that number is, of elements of so many bytes. A part of a view that has no elements
+/// may be past the end, and of a view without elements, at any number; hence a product and pointers that
+/// wrap.
 pub(crate) const fn offset(elements: usize, size: usize) -> usize {
     elements.wrapping_mul(size)
 }

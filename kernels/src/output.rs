@@ -115,8 +115,8 @@ impl<'a> Output<'a> {
         Output::new(y.into_cells(), Destination::Add, None)
     }
 
-    /// Codes of outputs are written: `rows` rows that begin `stride` bytes apart, of as many columns as `coding`
-    /// has.
+    /// Codes of outputs are written: `rows` rows that begin `stride` bytes apart, of as many columns as
+    /// `coding` has.
     ///
     /// # Errors
     ///

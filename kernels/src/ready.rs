@@ -284,9 +284,9 @@ pub struct Channels<'a> {
 }
 
 impl Ready<Epilogue> {
-    /// `fma((c[m, n] + comp[n]) as f32, scale[n], bias[n])` (eq. 9), then the activation of `y`, then written,
-    /// added or quantized as `y` says. `c` has `nr` columns, of which the first `y.cols()` are used. A call
-    /// without rows or columns does nothing.
+    /// `fma((c[m, n] + comp[n]) as f32, scale[n], bias[n])` (eq. 9), then the activation of `y`, then
+    /// written, added or quantized as `y` says. `c` has `nr` columns, of which the first `y.cols()` are used.
+    /// A call without rows or columns does nothing.
     ///
     /// # Panics
     ///

@@ -45,8 +45,8 @@ pub struct Prologue {
     pub(crate) quantize: unsafe fn(&QuantizeArgs),
 }
 
-/// A row of the table: i32 accumulators → corrected, scaled and biased outputs, with an activation, and written,
-/// added or quantized.
+/// A row of the table: i32 accumulators → corrected, scaled and biased outputs, with an activation, and
+/// written, added or quantized.
 #[derive(Debug)]
 pub struct Epilogue {
     /// `<isa>_i32_<destination>`.

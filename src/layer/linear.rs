@@ -143,10 +143,11 @@ impl QuantLinear {
         self.forward_with(input, Activation::Identity, output, scratch, executor)
     }
 
-    /// Runs the layer with what is before and after it: `input` may be codes that the layer before has made for
-    /// it, an activation is taken of each output, and `output` may be a residual that outputs are added to, or
-    /// codes for the layer after it. Each output is made in one go, with the same bits as by one step after the
-    /// other. Otherwise as [`forward_into`](Self::forward_into); [`Codes`](crate::Codes) has an example.
+    /// Runs the layer with what is before and after it: `input` may be codes that the layer before has made
+    /// for it, an activation is taken of each output, and `output` may be a residual that outputs are added
+    /// to, or codes for the layer after it. Each output is made in one go, with the same bits as by one step
+    /// after the other. Otherwise as [`forward_into`](Self::forward_into); [`Codes`](crate::Codes) has an
+    /// example.
     ///
     /// # Errors
     ///
@@ -196,20 +197,20 @@ impl QuantLinear {
         self.pass.scratch_bytes(max_rows, threads)
     }
 
-    /// Room for the codes of up to `max_rows` rows of inputs of this layer, which another layer writes; none are
-    /// there yet. A clone of this layer may read them, too.
+    /// Room for the codes of up to `max_rows` rows of inputs of this layer, which another layer writes; none
+    /// are there yet. A clone of this layer may read them, too.
     ///
     /// # Errors
     ///
-    /// [`Error::Codes`] if the layer has a twin quantizer, whose codes do not fit a byte; [`Error::Memory`] if
-    /// there is not so much.
+    /// [`Error::Codes`] if the layer has a twin quantizer, whose codes do not fit a byte; [`Error::Memory`]
+    /// if there is not so much.
     pub fn codes(&self, max_rows: usize) -> Result<Codes<'static>, Error> {
         let memory = Scratch::try_with_bytes(self.codes_bytes(max_rows))?;
         Codes::new(&self.pass, max_rows, memory)
     }
 
-    /// As [`codes`](Self::codes), in memory of the host: [`codes_bytes`](Self::codes_bytes) at an address that
-    /// is a multiple of [`Scratch::ALIGN`].
+    /// As [`codes`](Self::codes), in memory of the host: [`codes_bytes`](Self::codes_bytes) at an address
+    /// that is a multiple of [`Scratch::ALIGN`].
     ///
     /// # Errors
     ///

@@ -11,10 +11,10 @@ use crate::run::chain::Chain;
 use crate::run::executor::Executor;
 use crate::run::memory::Scratch;
 
-/// The MLP of a transformer's block, `fc2(activation(fc1(x)))`, in one call. A block of rows goes through both
-/// layers before the next one starts, and `fc1` writes codes of `fc2`: what is between them is never there as a
-/// whole, nor in f32. (Where `fc2` has a twin quantizer, whose codes do not fit a byte, a block of numbers is.)
-/// The outputs have the same bits as by one layer after the other.
+/// The MLP of a transformer's block, `fc2(activation(fc1(x)))`, in one call. A block of rows goes through
+/// both layers before the next one starts, and `fc1` writes codes of `fc2`: what is between them is never
+/// there as a whole, nor in f32. (Where `fc2` has a twin quantizer, whose codes do not fit a byte, a block of
+/// numbers is.) The outputs have the same bits as by one layer after the other.
 ///
 /// ```
 /// use noisyquant::{Activation, Executor, MatMut, MatRef, Mlp, Output, Scratch};
@@ -60,13 +60,13 @@ impl Mlp {
         })
     }
 
-    /// Runs it on `x`, `[rows, in_features]`, and writes or adds `[rows, out_features]`. Allocates nothing, but
-    /// for what rayon does where a thread outside of its pool calls.
+    /// Runs it on `x`, `[rows, in_features]`, and writes or adds `[rows, out_features]`. Allocates nothing,
+    /// but for what rayon does where a thread outside of its pool calls.
     ///
     /// # Errors
     ///
-    /// [`Error`] if a shape does not fit, codes are for another layer, outputs should be added to other elements
-    /// than f32, or `scratch` is too small: [`scratch_bytes`](Self::scratch_bytes) tells its size.
+    /// [`Error`] if a shape does not fit, codes are for another layer, outputs should be added to other
+    /// elements than f32, or `scratch` is too small: [`scratch_bytes`](Self::scratch_bytes) tells its size.
     pub fn forward(
         &self,
         x: MatRef<'_>,

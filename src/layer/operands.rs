@@ -21,8 +21,8 @@ pub enum Input<'a> {
 pub enum Output<'a, 'c> {
     /// They are written, `[rows, out_features]`, rounded to the element type.
     Rows(MatMut<'a>),
-    /// They are added to the f32 that are there, `[rows, out_features]`: a residual connection. Where one of the
-    /// two is not finite, so is the sum; its bits are then those of the CPU.
+    /// They are added to the f32 that are there, `[rows, out_features]`: a residual connection. Where one of
+    /// the two is not finite, so is the sum; its bits are then those of the CPU.
     Added(MatMut<'a>),
     /// They are quantized for the layer that reads them next.
     Codes(&'a mut Codes<'c>),

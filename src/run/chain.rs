@@ -152,7 +152,8 @@ impl Chain<'_> {
         }
     }
 
-    /// One layer after the other, each on all threads. `scratch` has [`task_bytes`](Self::task_bytes) for all rows.
+    /// One layer after the other, each on all threads. `scratch` has [`task_bytes`](Self::task_bytes) for all
+    /// rows.
     fn run_apart(
         &self,
         x: MatRef<'_>,

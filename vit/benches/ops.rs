@@ -98,7 +98,7 @@ fn elementwise(group: &mut BenchmarkGroup<'_, WallTime>) {
     group.bench_function("layer_norm", |b| b.iter(|| norm.apply(&x, &mut y)));
     group.bench_function("add", |b| b.iter(|| ops::add(&mut x, &update)));
     group.bench_function("add+layer_norm", |b| {
-        b.iter(|| norm.add_apply(&mut x, &update, &mut y));
+        b.iter(|| norm.add_apply(&mut x, Some(&update), &mut y));
     });
     let mut hidden = numbers(TOKENS * MLP_WIDTH);
     group.bench_function("gelu", |b| {

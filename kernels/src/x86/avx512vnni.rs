@@ -22,8 +22,8 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
     unsafe { for_each_tile(args, &tiles(), &Accumulators(args.c)) }
 }
 
-/// Block leaf of [`micro`]: accumulators become outputs while they are in registers, or in steps, where there is
-/// more to do than eq. 9.
+/// Block leaf of [`micro`]: accumulators become outputs while they are in registers, or in steps, where there
+/// is more to do than eq. 9.
 ///
 /// # Safety
 ///

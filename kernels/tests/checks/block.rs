@@ -10,8 +10,8 @@ use super::epilogue::{Cell, Check, Way, coding, of_destination};
 use super::operands::{FILLS, Rng, around, fill, store_codes, widest};
 use crate::guarded::Guarded;
 
-/// The block leaf with the epilogues of the kernel's set: several panels, the last one partial, outputs strided
-/// and ending at the unmapped page, without activation and with one of the others in turn.
+/// The block leaf with the epilogues of the kernel's set: several panels, the last one partial, outputs
+/// strided and ending at the unmapped page, without activation and with one of the others in turn.
 pub fn check(kernel: Ready<MicroKernel>) {
     let mut activations = Activation::ALL.into_iter().cycle();
     for (k, tiles) in [(64, 1), (192, 1), (128, 3)] {

@@ -39,8 +39,8 @@ impl Cell for u8 {
     }
 }
 
-/// A way to write outputs: where they go, and what the specification makes of an output, in that column, where
-/// such a cell was before.
+/// A way to write outputs: where they go, and what the specification makes of an output, in that column,
+/// where such a cell was before.
 pub struct Way<C> {
     pub output: for<'a> fn(&'a mut [C], (usize, usize, usize), Coding<'a>) -> Output<'a>,
     pub expected: fn(f32, usize, C, Coding<'_>) -> C,
@@ -86,8 +86,8 @@ pub fn of_destination(destination: Destination, check: &impl Check) {
     }
 }
 
-/// Multipliers and offsets of `n` columns that spread outputs of the size of `scale` over the codes; one column
-/// has a multiplier of 0.
+/// Multipliers and offsets of `n` columns that spread outputs of the size of `scale` over the codes; one
+/// column has a multiplier of 0.
 pub fn coding(rng: &mut Rng, n: usize, scale: f32) -> (Guarded<f32>, Guarded<f32>, CodeForm) {
     let max = spec::max_code(2 + rng.below(7) as u32);
     let (mut inv, mut t) = (Guarded::<f32>::new(n), Guarded::<f32>::new(n));
@@ -100,8 +100,8 @@ pub fn coding(rng: &mut Rng, n: usize, scale: f32) -> (Guarded<f32>, Guarded<f32
     (inv, t, CodeForm { max, offset })
 }
 
-/// All widths of panels and numbers of columns, at every distance from a cache line, without activation and with
-/// one of the others in turn.
+/// All widths of panels and numbers of columns, at every distance from a cache line, without activation and
+/// with one of the others in turn.
 pub fn check(row: Ready<Epilogue>) {
     of_destination(row.destination, &row);
 }

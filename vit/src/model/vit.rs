@@ -5,7 +5,7 @@ use super::{
     named::{NamedTensor, norm_tensors},
     patches,
     positions::{self, Resampling},
-    run::{Operation, Rows, Run},
+    run::{MlpLayers, Operation, Rows, Run},
     source::Source,
 };
 use crate::{
@@ -133,6 +133,20 @@ impl Vit {
         }
     }
 
+    /// The MLP of a block.
+    fn mlp(&self, block: &Block) -> MlpLayers {
+        MlpLayers {
+            fc1: block.fc1,
+            activation: self.config.activation.function(),
+            fc2: block.fc2,
+        }
+    }
+
+    /// The MLPs of all blocks.
+    pub(super) fn mlps(&self) -> impl Iterator<Item = MlpLayers> {
+        self.blocks.iter().map(|block| self.mlp(block))
+    }
+
     /// Sizes of the attention of each block; in the last one, fewer tokens may ask.
     pub(super) fn heads(&self) -> Heads {
         let VitConfig { width, heads, .. } = self.config;
@@ -220,20 +234,17 @@ impl Vit {
                 Rows::first(rows, qkv, 3 * width),
             ];
             run.by_rows(buffers, &|lane, [x, normal, update, mixed, hidden, qkv]| {
+                let mut rest = None;
                 if let Some(block) = previous {
-                    lane.linear(block.proj, mixed, update)?;
-                    block.norm2.add_apply(x, update, normal);
+                    let projected = lane.branch(block.proj, mixed, x, update)?;
+                    block.norm2.add_apply(x, projected, normal);
                     lane.lap(Operation::Norm);
-                    lane.linear(block.fc1, normal, hidden)?;
-                    ops::activate(self.config.activation.function(), hidden);
-                    lane.lap(Operation::Gelu);
-                    lane.linear(block.fc2, hidden, update)?;
+                    rest = lane.mlp(self.mlp(block), normal, hidden, x, update)?;
                 }
-                // A branch's output is added on the way into the next norm, while a row is at hand.
-                match (previous, next) {
-                    (Some(_), Some(block)) => block.norm1.add_apply(x, update, normal),
-                    (None, Some(block)) => block.norm1.apply(x, normal),
-                    (Some(_), None) => ops::add(x, update),
+                // What a branch has left is added on the way into the next norm, while a row is at hand.
+                match (next, rest) {
+                    (Some(block), rest) => block.norm1.add_apply(x, rest, normal),
+                    (None, Some(rest)) => ops::add(x, rest),
                     (None, None) => {}
                 }
                 lane.lap(Operation::Norm);

@@ -50,8 +50,8 @@ pub(in crate::arch) unsafe fn block<T: Tiles>(args: &BlockArgs) {
     }
 }
 
-/// The part of [`block`] for one panel, whose weights are at `b`: from registers, or in steps, where there is more
-/// to do than eq. 9.
+/// The part of [`block`] for one panel, whose weights are at `b`: from registers, or in steps, where there is
+/// more to do than eq. 9.
 ///
 /// # Safety
 ///

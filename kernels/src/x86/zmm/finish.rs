@@ -165,8 +165,8 @@ fn output(acc: __m512i, (comp, scale, bias): Constants) -> __m512 {
     _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(acc, comp)), scale, bias)
 }
 
-/// Rows of up to 32 columns of plain outputs, from registers: without an activation, which would be in every row
-/// of every tile, and without codes.
+/// Rows of up to 32 columns of plain outputs, from registers: without an activation, which would be in every
+/// row of every tile, and without codes.
 pub(in crate::arch) struct Finished<D> {
     constants: [Constants; 2],
     masks: [__mmask16; 2],
@@ -310,8 +310,8 @@ impl<D: Destination, const V: usize> Lines<D, V> {
         let mut values = [_mm512_setzero_ps(); V];
         for (v, (at, mask, constants, _)) in values.iter_mut().zip(self.vectors) {
             let c = self.c.wrapping_add(row_of(self.c_stride, at));
-            // SAFETY: the masks keep all accesses within the columns, here and below. An address may be outside
-            // an operand where its mask is 0.
+            // SAFETY: the masks keep all accesses within the columns, here and below. An address may be
+            // outside an operand where its mask is 0.
             *v = output(unsafe { _mm512_maskz_loadu_epi32(mask, c) }, constants);
         }
         // SAFETY: the CPU has AVX-512 F.
