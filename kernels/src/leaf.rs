@@ -17,8 +17,10 @@ pub(crate) struct MicroArgs {
     pub(crate) a_stride: usize,
     /// One packed panel of `k` inputs, aligned to 64 bytes.
     pub(crate) b: *const i8,
-    /// Inputs: a multiple of [`K_ALIGN`](crate::layout::K_ALIGN), at least that.
+    /// Inputs as padded: a multiple of [`K_ALIGN`](crate::layout::K_ALIGN), at least that.
     pub(crate) k: usize,
+    /// Inputs that are there, from 1 to `k`; weights of the others are 0. A leaf may leave these out.
+    pub(crate) inputs: usize,
     /// Rows; at least 1.
     pub(crate) m: usize,
     /// `m` rows of `NR` accumulators, dense, aligned to 64 bytes.

@@ -7,7 +7,7 @@ use core::fmt;
 use core::ops::Deref;
 
 use crate::isa::Isa;
-use crate::layout::{ALIGN, K_ALIGN, Tile, padded_k};
+use crate::layout::{ALIGN, Tile, padded_k};
 use crate::leaf::{BlockArgs, CodingArgs, FinishArgs, MicroArgs, QuantizeArgs, WidenArgs};
 use crate::output::{CodeForm, Destination, Output};
 use crate::row::{Epilogue, MicroKernel, Prologue};
@@ -86,7 +86,8 @@ pub struct Codes<'a> {
     pub stride: usize,
     /// Number of rows.
     pub rows: usize,
-    /// Inputs of a row as padded: a multiple of [`K_ALIGN`], from that to [`MAX_K`].
+    /// Inputs of a row, from 1 to [`MAX_K`]; there are [`padded_k`] codes of it, of which the last may be
+    /// any.
     pub k: usize,
     /// The largest code, before the offset was taken off.
     pub max: u8,
@@ -109,9 +110,9 @@ impl Ready<MicroKernel> {
     ///
     /// # Panics
     ///
-    /// If the codes' `k` is not a multiple of [`K_ALIGN`] from that to [`MAX_K`]; if `b` is not `NR · k`
-    /// long; if the kernel is not [exact](MicroKernel::is_exact_for) for such codes and weights; if `codes`
-    /// or `c` is too short; or if `b` or `c` is not aligned to 64 bytes.
+    /// If the codes' `k` is not from 1 to [`MAX_K`]; if `b` is not `NR · padded_k(k)` long; if the kernel is
+    /// not [exact](MicroKernel::is_exact_for) for such codes and weights; if `codes` or `c` is too short; or
+    /// if `b` or `c` is not aligned to 64 bytes.
     pub fn run(&self, codes: Codes<'_>, b: Panels<'_>, c: &mut [i32]) {
         if codes.rows == 0 {
             return;
@@ -173,12 +174,10 @@ impl Ready<MicroKernel> {
 
     /// Checks codes and panels. There is a row and a panel.
     fn operands(&self, codes: Codes<'_>, b: Panels<'_>, panels: usize, c: &mut [i32]) -> MicroArgs {
-        let (k, nr) = (codes.k, self.tile.nr);
-        let whole = k.is_multiple_of(K_ALIGN) && (K_ALIGN..=MAX_K).contains(&k);
-        assert!(
-            whole,
-            "inputs: a multiple of {K_ALIGN} up to {MAX_K}, got {k}"
-        );
+        let (inputs, nr) = (codes.k, self.tile.nr);
+        let possible = (1..=MAX_K).contains(&inputs);
+        assert!(possible, "inputs: from 1 to {MAX_K}, got {inputs}");
+        let k = padded_k(inputs);
         let len = panels.checked_mul(nr * k);
         assert_eq!(Some(b.bytes.len()), len, "panels of {k} inputs");
         let exact = self.is_exact_for(codes.max, b.max);
@@ -196,6 +195,7 @@ impl Ready<MicroKernel> {
             a_stride: codes.stride,
             b: b.bytes.as_ptr(),
             k,
+            inputs,
             m: codes.rows,
             c: c.as_mut_ptr(),
         }

@@ -122,7 +122,7 @@ fn a_spoilt_product_or_block_stops_at_its_assertion() {
             panel: k * nr,
             ..fits
         };
-        let inputs = "inputs: a multiple of 64";
+        let inputs = "inputs: from 1 to 65536";
         // What both say, ...
         for (what, spoilt, expected) in [
             (
@@ -134,8 +134,8 @@ fn a_spoilt_product_or_block_stops_at_its_assertion() {
                 "inputs",
             ),
             ("no inputs", of(0), inputs),
-            ("32 inputs", of(32), inputs),
-            ("96 inputs", of(96), inputs),
+            ("65 panels of no inputs", of(65_537), "inputs"),
+            ("a panel of 63 inputs", of(63), "panels of 64 inputs"),
             (
                 "a short panel",
                 Product {
@@ -245,7 +245,7 @@ fn a_spoilt_product_or_block_stops_at_its_assertion() {
                     output: Elem::F16,
                     ..fits
                 },
-                "destination type",
+                "destination",
             ),
             (
                 "short comp",

@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::layout::codes_stride;
 use noisyquant_kernels::output::Output;
 use noisyquant_kernels::ready::{Codes, Ready};
 use noisyquant_kernels::row::MicroKernel;
@@ -80,7 +80,7 @@ pub(crate) fn run(
             bytes,
             stride,
             rows: block.len(),
-            k: padded_k(pass.k),
+            k: pass.k,
             max: pass.max_code(),
         };
         let out = y.block(block.start, block.len(), 0, columns);

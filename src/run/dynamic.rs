@@ -360,7 +360,7 @@ impl DynamicOperand<'_> {
                 bytes,
                 stride,
                 rows,
-                k: padded_k(k),
+                k,
                 max,
             };
             let y = y.block(block.start, rows, 0, n).into();

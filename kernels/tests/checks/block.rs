@@ -1,6 +1,6 @@
 //! Block leaves: codes and panels to outputs.
 
-use noisyquant_kernels::layout::codes_stride;
+use noisyquant_kernels::layout::{codes_stride, padded_k};
 use noisyquant_kernels::output::{Coding, Destination};
 use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
 use noisyquant_kernels::row::MicroKernel;
@@ -14,7 +14,7 @@ use crate::guarded::Guarded;
 /// strided and ending at the unmapped page, without activation and with one of the others in turn.
 pub fn check(kernel: Ready<MicroKernel>) {
     let mut activations = Activation::ALL.into_iter().cycle();
-    for (k, tiles) in [(64, 1), (192, 1), (128, 3)] {
+    for (k, tiles) in [(64, 1), (192, 1), (100, 3)] {
         for destination in Destination::ALL {
             let narrow = matches!(destination, Destination::Store(elem) if elem.size() < 4);
             let mut block = Block {
@@ -84,9 +84,10 @@ fn check_sizes<C: Cell>(block: &Block, way: &Way<C>) {
             let mut packed = Guarded::<i8>::aligned(panel.packed_len(n, k).unwrap());
             panel.pack(&weights, k, n, k, &mut packed);
             let stride = codes_stride(k) * kernel.code_bytes();
-            let mut a = Guarded::<u8>::new((m - 1) * stride + k * kernel.code_bytes());
+            let mut a = Guarded::<u8>::new((m - 1) * stride + padded_k(k) * kernel.code_bytes());
             for (r, row) in codes.chunks_exact(k).enumerate() {
-                store_codes(kernel, row, &mut a[r * stride..][..k * kernel.code_bytes()]);
+                let to = &mut a[r * stride..][..padded_k(k) * kernel.code_bytes()];
+                store_codes(kernel, row, to);
             }
             let padded = n.next_multiple_of(nr);
             let comp: Vec<i32> = (0..padded).map(|_| rng.below(999) as i32 - 500).collect();

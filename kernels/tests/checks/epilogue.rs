@@ -39,10 +39,13 @@ impl Cell for u8 {
     }
 }
 
+/// An output in cells, of so many rows and columns that begin so many cells apart.
+pub type MakeOutput<C> = for<'a> fn(&'a mut [C], (usize, usize, usize), Coding<'a>) -> Output<'a>;
+
 /// A way to write outputs: where they go, and what the specification makes of an output, in that column,
 /// where such a cell was before.
 pub struct Way<C> {
-    pub output: for<'a> fn(&'a mut [C], (usize, usize, usize), Coding<'a>) -> Output<'a>,
+    pub output: MakeOutput<C>,
     pub expected: fn(f32, usize, C, Coding<'_>) -> C,
     /// What is there before.
     pub before: C,

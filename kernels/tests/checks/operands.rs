@@ -91,10 +91,11 @@ pub fn widest(kernel: &MicroKernel) -> Width {
     widths(kernel).into_iter().max_by_key(product).unwrap()
 }
 
-/// A row of codes in the form that the kernel reads.
+/// A row of codes in the form that the kernel reads, and after them some that it must not care for.
 pub fn store_codes(kernel: Ready<MicroKernel>, row: &[u8], to: &mut [u8]) {
     let offset = kernel.code_offset;
-    let stored: Vec<u8> = row.iter().map(|u| u.wrapping_sub(offset)).collect();
+    let mut stored: Vec<u8> = row.iter().map(|u| u.wrapping_sub(offset)).collect();
+    stored.resize(to.len() / kernel.code_bytes(), 0xa5);
     if kernel.code_bytes() == 2 {
         kernel.widen(&stored, to);
     } else {

@@ -131,7 +131,7 @@ pub(in crate::arch) unsafe fn tile<D: Dot, K: Sink, const R: usize, const S: usi
         let mut acc = [[[_mm256_setzero_si256(); 2]; R]; S];
         let rows = rows::<R>(args, row);
         let mut b = args.b;
-        for k in (0..args.k).step_by(4 * S) {
+        for k in (0..args.inputs).step_by(4 * S) {
             for (s, acc) in acc.iter_mut().enumerate() {
                 let b0 = _mm256_load_si256(b.cast());
                 let b1 = _mm256_load_si256(b.add(32).cast());

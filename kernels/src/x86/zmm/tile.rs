@@ -45,7 +45,7 @@ pub(in crate::arch) const fn tiles<K: Sink>() -> [TileFn<K>; MR] {
     ]
 }
 
-/// Rows `row..row + R`, all 32 channels, with `S` sets of accumulators that take turns over `k`.
+/// Rows `row..row + R`, all 32 channels, with `S` sets of accumulators that take turns over the inputs.
 ///
 /// # Safety
 ///
@@ -64,7 +64,7 @@ unsafe fn tile<K: Sink, const R: usize, const S: usize>(args: &MicroArgs, row: u
     // `k` is a multiple of 64 and so of `4 · S`.
     unsafe {
         let mut a = args.a.add(row * stride);
-        let end = a.add(args.k);
+        let end = a.add(args.inputs.next_multiple_of(4 * S));
         while a < end {
             for acc in &mut acc {
                 let b0 = _mm512_load_si512(b.cast());
