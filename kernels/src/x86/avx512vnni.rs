@@ -4,7 +4,7 @@ use super::tiles::for_each_tile;
 use super::zmm::convert::{Bf16, F16, F32};
 use super::zmm::finish::{Add, Destination, Finished};
 use super::zmm::sink::{Accumulators, NR};
-use super::zmm::tile::tiles;
+use super::zmm::tile::{narrow_tiles, tiles};
 use crate::leaf::{BlockArgs, MicroArgs, block_by_steps};
 use crate::output::Destination as To;
 use crate::spec::Activation;
@@ -53,8 +53,14 @@ unsafe fn block_to<D: Destination<Columns = ()>>(args: &BlockArgs) {
         // SAFETY: the panel exists, and the output has all rows.
         unsafe {
             let b = first.b.add(panel * NR * first.k);
-            let sink = Finished::<D>::new(&args.output(panel, 0, first.m));
-            for_each_tile(&MicroArgs { b, ..*first }, &tiles(), &sink);
+            let output = args.output(panel, 0, first.m);
+            let tiles = if output.n > NR / 2 {
+                tiles()
+            } else {
+                narrow_tiles()
+            };
+            let sink = Finished::<D>::new(&output);
+            for_each_tile(&MicroArgs { b, ..*first }, &tiles, &sink);
         }
     }
 }
