@@ -86,8 +86,8 @@ pub struct Codes<'a> {
     pub stride: usize,
     /// Number of rows.
     pub rows: usize,
-    /// Inputs of a row, from 1 to [`MAX_K`]; there are [`padded_k`] codes of it, of which the last may be
-    /// any.
+    /// Inputs of a row, from 1 to [`MAX_K`]. There are [`padded_k`] codes of it: those past the inputs, too,
+    /// are no more than `max`, and else do not matter.
     pub k: usize,
     /// The largest code, before the offset was taken off.
     pub max: u8,

@@ -95,7 +95,8 @@ pub fn widest(kernel: &MicroKernel) -> Width {
 pub fn store_codes(kernel: Ready<MicroKernel>, row: &[u8], to: &mut [u8]) {
     let offset = kernel.code_offset;
     let mut stored: Vec<u8> = row.iter().map(|u| u.wrapping_sub(offset)).collect();
-    stored.resize(to.len() / kernel.code_bytes(), 0xa5);
+    let last = *stored.last().expect("a code");
+    stored.resize(to.len() / kernel.code_bytes(), last);
     if kernel.code_bytes() == 2 {
         kernel.widen(&stored, to);
     } else {
