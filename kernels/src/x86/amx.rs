@@ -507,7 +507,9 @@ unsafe fn walk<S: Shape, K: Sink>(args: &MicroArgs, panels: usize, height: usize
     let steps = args.k / K_ALIGN;
     // Rows to finish after each step, in 2⁻¹⁶ rows.
     let share = (height << 16) / steps;
-    let mut before: Option<(usize, usize)> = None;
+    // Panel and row of the tile before, and how many of its rows an earlier one has, too: outputs that are
+    // added to what is there are to be made once.
+    let mut before: Option<(usize, usize, usize)> = None;
     for panel in 0..panels {
         let mut next = args.b.wrapping_add((panel + 1) * NR * args.k);
         for start in (0..args.m).step_by(height) {
@@ -521,17 +523,16 @@ unsafe fn walk<S: Shape, K: Sink>(args: &MicroArgs, panels: usize, height: usize
                     a_stride: args.a_stride,
                     b: args.b.add(panel * NR * args.k),
                 };
-                let outputs = match before {
+                let (outputs, mut finished) = match before {
                     None => {
                         S::start(&tile);
-                        None
+                        (None, 0)
                     }
-                    Some((panel, row)) => {
+                    Some((panel, row, made)) => {
                         S::store_and_start(sink.accumulators(row), &tile);
-                        Some(sink.outputs(panel, row))
+                        (Some(sink.outputs(panel, row)), made)
                     }
                 };
-                let mut finished = 0;
                 for step in 1..steps {
                     S::step(&tile, step * K_ALIGN);
                     if S::CODES_PASS {
@@ -541,7 +542,7 @@ unsafe fn walk<S: Shape, K: Sink>(args: &MicroArgs, panels: usize, height: usize
                         }
                     }
                     if let Some(outputs) = &outputs {
-                        let due = (step * share) >> 16;
+                        let due = ((step * share) >> 16).max(finished);
                         K::finish(outputs, finished..due);
                         finished = due;
                     }
@@ -550,14 +551,14 @@ unsafe fn walk<S: Shape, K: Sink>(args: &MicroArgs, panels: usize, height: usize
                     K::finish(outputs, finished..height);
                 }
             }
-            before = Some((panel, row));
+            before = Some((panel, row, start - row));
         }
     }
-    if let Some((panel, row)) = before {
+    if let Some((panel, row, made)) = before {
         // SAFETY: the sink has room for the last tile.
         unsafe {
             S::store(sink.accumulators(row));
-            K::finish(&sink.outputs(panel, row), 0..height);
+            K::finish(&sink.outputs(panel, row), made..height);
         }
     }
 }

@@ -46,8 +46,8 @@ pub(in crate::arch) const fn tiles<K: Sink>() -> [TileFn<K>; MR] {
     ]
 }
 
-/// [`tiles`] of the first 16 channels alone, for a last panel in which there are no more: half the products. The
-/// accumulators of the others are given as 0.
+/// [`tiles`] of the first 16 channels alone, for a last panel in which there are no more: half the products.
+/// The accumulators of the others are given as 0.
 pub(in crate::arch) const fn narrow_tiles<K: Sink>() -> [TileFn<K>; MR] {
     [
         tile::<K, 1, 8, 1>,
