@@ -38,6 +38,9 @@ def drop_empty_pads(graph):
         for node in graph.node:
             node.input[:] = [pad.input[0] if name == pad.output[0] else name for name in node.input]
         graph.node.remove(pad)
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
 
 
 class Reader(CalibrationDataReader):
