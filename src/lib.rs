@@ -110,6 +110,7 @@ pub use noisyquant_kernels::spec::Activation;
 pub use noisyquant_kernels::view::{Elem, Element, MatMut, MatRef, ViewError};
 pub use run::{
     dynamic::{DynamicMatmul, DynamicOperand, DynamicRange},
+    dynamic_product::DynamicProduct,
     executor::{Executor, ParallelFor},
     memory::Scratch,
     plan::Plan,

@@ -139,6 +139,19 @@ pub(crate) struct QuantizeArgs {
     pub(crate) codes_stride: usize,
 }
 
+/// What a leaf of largest magnitudes is given. The checked call vouches for it.
+#[derive(Debug)]
+pub(crate) struct RaiseArgs {
+    /// `m` rows of `k` source elements.
+    pub(crate) x: *const u8,
+    /// Elements from one row to the next.
+    pub(crate) x_stride: usize,
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    /// Per column, `k` of them: read, and written.
+    pub(crate) most: *mut f32,
+}
+
 /// What a widening leaf is given. The checked call vouches for it.
 #[derive(Debug)]
 #[allow(dead_code, reason = "not every architecture has a kernel that widens")]

@@ -8,9 +8,11 @@ use core::ops::Deref;
 
 use crate::isa::Isa;
 use crate::layout::{ALIGN, Tile, padded_k};
-use crate::leaf::{BlockArgs, CodingArgs, FinishArgs, MicroArgs, QuantizeArgs, WidenArgs};
+use crate::leaf::{
+    BlockArgs, CodingArgs, FinishArgs, MicroArgs, QuantizeArgs, RaiseArgs, WidenArgs,
+};
 use crate::output::{CodeForm, Destination, Output};
-use crate::row::{Epilogue, MicroKernel, Prologue};
+use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use crate::spec::MAX_K;
 use crate::table;
 use crate::view::{Elem, MatRef};
@@ -55,6 +57,13 @@ impl Prologue {
     }
 }
 
+impl Absmax {
+    /// The row as something to call, or `None` if the CPU lacks the set.
+    pub fn ready(&'static self) -> Option<Ready<Absmax>> {
+        self.isa.is_available().then_some(Ready(self))
+    }
+}
+
 impl Epilogue {
     /// The row as something to call, or `None` if the CPU lacks the set.
     pub fn ready(&'static self) -> Option<Ready<Epilogue>> {
@@ -65,6 +74,13 @@ impl Epilogue {
 /// The prologue for `isa` and `source`, or `None` if the CPU lacks the set.
 pub fn prologue(isa: Isa, source: Elem) -> Option<Ready<Prologue>> {
     table::prologues()
+        .find(|row| row.isa == isa.base() && row.source == source)?
+        .ready()
+}
+
+/// The leaf of largest magnitudes for `isa` and `source`, or `None` if the CPU lacks the set.
+pub fn absmax(isa: Isa, source: Elem) -> Option<Ready<Absmax>> {
+    table::absmaxes()
         .find(|row| row.isa == isa.base() && row.source == source)?
         .ready()
 }
@@ -268,6 +284,32 @@ impl Ready<Prologue> {
         };
         // SAFETY: `Ready` proves CPU support; `MatRef` and the asserts prove the rest.
         unsafe { (self.quantize)(&args) }
+    }
+}
+
+impl Ready<Absmax> {
+    /// Raises each of `most` to the largest magnitude of its column of `x`, if that is larger; NaN is left
+    /// out (eq. 30). A call without rows does nothing.
+    ///
+    /// # Panics
+    ///
+    /// If `x` has another element type than the row, or `most` is not as long as a row of `x`.
+    #[inline]
+    pub fn raise(&self, x: MatRef<'_>, most: &mut [f32]) {
+        assert_eq!(x.elem(), self.source, "source type");
+        assert_eq!(x.cols(), most.len(), "columns");
+        if x.rows() == 0 || x.cols() == 0 {
+            return;
+        }
+        let args = RaiseArgs {
+            x: x.as_ptr(),
+            x_stride: x.stride(),
+            m: x.rows(),
+            k: x.cols(),
+            most: most.as_mut_ptr(),
+        };
+        // SAFETY: `Ready` proves CPU support; `MatRef` and the asserts prove the rest.
+        unsafe { (self.raise)(&args) }
     }
 }
 

@@ -8,9 +8,9 @@ use half::{bf16, f16};
 
 use crate::isa::Isa;
 use crate::layout::{Tile, padded_k};
-use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs};
+use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs, RaiseArgs};
 use crate::output::Destination;
-use crate::row::{Epilogue, MicroKernel, Prologue};
+use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use crate::spec;
 use crate::view::{Elem, Element};
 
@@ -50,6 +50,27 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
         isa: Isa::Scalar,
         source: Elem::Bf16,
         quantize: quantize::<bf16>,
+    },
+];
+
+pub(crate) const ABSMAXES: &[Absmax] = &[
+    Absmax {
+        name: "scalar_f32_absmax",
+        isa: Isa::Scalar,
+        source: Elem::F32,
+        raise: raise::<f32>,
+    },
+    Absmax {
+        name: "scalar_f16_absmax",
+        isa: Isa::Scalar,
+        source: Elem::F16,
+        raise: raise::<f16>,
+    },
+    Absmax {
+        name: "scalar_bf16_absmax",
+        isa: Isa::Scalar,
+        source: Elem::Bf16,
+        raise: raise::<bf16>,
     },
 ];
 
@@ -143,6 +164,22 @@ unsafe fn quantize<T: Element>(args: &QuantizeArgs) {
             *code = u.wrapping_sub(args.code_offset);
         }
         codes[args.k..].fill(0u8.wrapping_sub(args.code_offset));
+    }
+}
+
+/// # Safety
+///
+/// `args` keeps the promises of [`RaiseArgs`] for elements of type `T`.
+unsafe fn raise<T: Element>(args: &RaiseArgs) {
+    // SAFETY: the caller promises `k` numbers.
+    let most = unsafe { slice::from_raw_parts_mut(args.most, args.k) };
+    for row in 0..args.m {
+        // SAFETY: the caller promises `m` rows of `k` elements.
+        let x =
+            unsafe { slice::from_raw_parts(args.x.cast::<T>().add(row * args.x_stride), args.k) };
+        for (most, x) in most.iter_mut().zip(x) {
+            *most = spec::raise(*most, x.to_f32());
+        }
     }
 }
 

@@ -96,6 +96,14 @@ pub fn code(x: f32, inv: f32, t: f32, max: u8) -> u8 {
     }
 }
 
+/// The larger of `most` and the magnitude of `x`; NaN is left out (eq. 30).
+#[inline]
+pub fn raise(most: f32, x: f32) -> f32 {
+    let magnitude = x.abs();
+    // Not `max`, which is more than one instruction; false for NaN.
+    if magnitude > most { magnitude } else { most }
+}
+
 /// Step of an operand that is quantized at run time (eq. 30): `largest / levels`, with `largest` its
 /// largest magnitude; never so small or large that a multiplier or step is not finite.
 #[inline]

@@ -167,6 +167,20 @@ impl<'a> MatRef<'a> {
         }
     }
 
+    /// Columns `from..to`.
+    ///
+    /// # Panics
+    ///
+    /// If the range is not within `0..cols`.
+    pub fn cols_range(&self, from: usize, to: usize) -> MatRef<'a> {
+        assert!(from <= to && to <= self.cols, "columns out of range");
+        MatRef {
+            ptr: self.ptr.wrapping_add(offset(from, self.elem.size())),
+            cols: to - from,
+            ..*self
+        }
+    }
+
     /// The elements of row `row`.
     ///
     /// # Panics
@@ -308,10 +322,14 @@ mod tests {
         let view = MatRef::new(&data, 3, 3, 4).unwrap();
         assert_eq!(view.row::<f32>(2), [8.0, 9.0, 10.0]);
         assert_eq!(view.rows_range(1, 3).row::<f32>(0), [4.0, 5.0, 6.0]);
+        assert_eq!(view.cols_range(1, 3).row::<f32>(2), [9.0, 10.0]);
+        assert!(view.cols_range(3, 3).row::<f32>(2).is_empty());
         let empty = MatRef::new::<f32>(&[], 9, 0, 5).unwrap();
         assert!(empty.row::<f32>(8).is_empty());
         let refused = |read: fn(MatRef<'_>)| std::panic::catch_unwind(|| read(view)).is_err();
         assert!(refused(|view| _ = view.row::<f32>(3)));
+        assert!(refused(|view| _ = view.cols_range(2, 4)));
+        assert!(refused(|view| _ = view.cols_range(2, 1)));
         assert!(refused(|view| _ = view.row::<bf16>(0)));
     }
 

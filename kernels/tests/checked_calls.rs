@@ -10,7 +10,7 @@ use guarded::Guarded;
 use half::{bf16, f16};
 use noisyquant_kernels::output::{CodeForm, Coding, Destination, Output};
 use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
-use noisyquant_kernels::row::{Epilogue, MicroKernel, Prologue};
+use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use noisyquant_kernels::spec::MAX_K;
 use noisyquant_kernels::table;
 use noisyquant_kernels::view::{Elem, MatMut, MatRef};
@@ -187,6 +187,17 @@ fn prologues_of_nothing_do_nothing() {
             row.quantize(view, &constants, &constants, form, &mut codes[1..], 7);
             row.quantize(view, &[], &[], form, &mut codes[1..], usize::MAX);
             assert_eq!(codes, [0x5a; 3], "{} {rows} {cols}", row.name);
+        }
+    }
+}
+
+#[test]
+fn magnitudes_of_nothing_change_nothing() {
+    for row in table::absmaxes().filter_map(Absmax::ready) {
+        for (rows, cols) in EMPTY.into_iter().filter(|(_, cols)| *cols < 9) {
+            let mut most = vec![1.5; cols];
+            row.raise(empty_view(row.source, rows, cols), &mut most);
+            assert_eq!(most, vec![1.5; cols], "{} {rows} {cols}", row.name);
         }
     }
 }

@@ -16,7 +16,7 @@ use guarded::Guarded;
 use half::f16;
 use noisyquant_kernels::output::{CodeForm, Coding, Destination, Output};
 use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
-use noisyquant_kernels::row::{Epilogue, MicroKernel, Prologue};
+use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use noisyquant_kernels::table;
 use noisyquant_kernels::view::{Elem, MatMut, MatRef};
 
@@ -339,6 +339,22 @@ impl Quantize {
         };
         let codes = &mut codes[self.past..];
         message(|| row.quantize(x, &inv, &t, form, codes, self.stride))
+    }
+}
+
+#[test]
+fn spoilt_magnitudes_stop_at_their_assertion() {
+    let rows = table::absmaxes().filter_map(Absmax::ready);
+    for row in rows.filter(|row| row.source == Elem::F32) {
+        let (wide, narrow) = ([0f32; 140], [f16::ZERO; 140]);
+        let wide = MatRef::new(&wide, 2, 70, 70).unwrap();
+        let narrow = MatRef::new(&narrow, 2, 70, 70).unwrap();
+        let said = |x: MatRef<'_>, most: usize| message(|| row.raise(x, &mut vec![0.0; most]));
+        assert_eq!(said(wide, 70), "", "{}", row.name);
+        assert!(said(narrow, 70).contains("source type"), "{}", row.name);
+        for most in [0, 69, 71] {
+            assert!(said(wide, most).contains("columns"), "{}", row.name);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod block;
 pub(crate) mod chain;
 pub(crate) mod dynamic;
+pub(crate) mod dynamic_product;
 #[cfg(feature = "std")]
 mod environment;
 #[cfg(not(feature = "std"))]

@@ -6,19 +6,20 @@ use alloc::vec::Vec;
 use noisyquant_kernels::isa::Isa;
 use noisyquant_kernels::output::Destination;
 use noisyquant_kernels::ready::{self, Ready};
-use noisyquant_kernels::row::{Epilogue, MicroKernel, Prologue};
+use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use noisyquant_kernels::table;
 use noisyquant_kernels::view::Elem;
 
 use super::environment;
 use crate::error::Error;
 
-/// The leaves that a layer runs: one micro-kernel, a prologue per element type, and an epilogue per
-/// destination.
+/// The leaves that a layer or a product of activations runs: one micro-kernel, an epilogue per destination, and
+/// one of each other kind per element type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
     pub(crate) micro: Ready<MicroKernel>,
     prologues: [Ready<Prologue>; 3],
+    absmaxes: [Ready<Absmax>; 3],
     epilogues: [Ready<Epilogue>; 5],
 }
 
@@ -41,18 +42,24 @@ impl Kernels {
             })?;
         let micro = micro.ready().ok_or_else(unavailable)?;
         let prologue = |elem| ready::prologue(isa, elem).ok_or_else(unavailable);
+        let absmax = |elem| ready::absmax(isa, elem).ok_or_else(unavailable);
         let epilogue = |to| ready::epilogue(isa, to).ok_or_else(unavailable);
         let [a, b, c] = Elem::ALL;
         let [p, q, r, s, t] = Destination::ALL.map(epilogue);
         Ok(Kernels {
             micro,
             prologues: [prologue(a)?, prologue(b)?, prologue(c)?],
+            absmaxes: [absmax(a)?, absmax(b)?, absmax(c)?],
             epilogues: [p?, q?, r?, s?, t?],
         })
     }
 
     pub(crate) fn prologue(&self, source: Elem) -> Ready<Prologue> {
         self.prologues[source as usize]
+    }
+
+    pub(crate) fn absmax(&self, source: Elem) -> Ready<Absmax> {
+        self.absmaxes[source as usize]
     }
 
     pub(crate) fn epilogue(&self, destination: Destination) -> Ready<Epilogue> {

@@ -1,6 +1,7 @@
 //! AArch64: the rows of its kernels. Little-endian only: a big-endian target gets the
 //! scalar rows.
 
+mod absmax;
 mod convert;
 mod dotprod;
 mod finish;
@@ -12,7 +13,7 @@ mod tiles;
 use crate::isa::Isa;
 use crate::layout::Tile;
 use crate::output::Destination;
-use crate::row::{Epilogue, MicroKernel, Prologue};
+use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use crate::view::Elem;
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
@@ -78,6 +79,27 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
         isa: Isa::Neon,
         source: Elem::Bf16,
         quantize: convert::quantize::<convert::Bf16>,
+    },
+];
+
+pub(crate) const ABSMAXES: &[Absmax] = &[
+    Absmax {
+        name: "neon_f32_absmax",
+        isa: Isa::Neon,
+        source: Elem::F32,
+        raise: absmax::raise::<convert::F32>,
+    },
+    Absmax {
+        name: "neon_f16_absmax",
+        isa: Isa::Neon,
+        source: Elem::F16,
+        raise: absmax::raise::<convert::F16>,
+    },
+    Absmax {
+        name: "neon_bf16_absmax",
+        isa: Isa::Neon,
+        source: Elem::Bf16,
+        raise: absmax::raise::<convert::Bf16>,
     },
 ];
 

@@ -11,7 +11,7 @@ mod zmm;
 use crate::isa::Isa;
 use crate::layout::Tile;
 use crate::output::Destination;
-use crate::row::{Epilogue, MicroKernel, Prologue};
+use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use crate::view::Elem;
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
@@ -111,6 +111,45 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
         isa: Isa::Avx512Vnni,
         source: Elem::Bf16,
         quantize: zmm::convert::quantize::<zmm::convert::Bf16>,
+    },
+];
+
+pub(crate) const ABSMAXES: &[Absmax] = &[
+    Absmax {
+        name: "avx2_f32_absmax",
+        isa: Isa::Avx2,
+        source: Elem::F32,
+        raise: ymm::absmax::raise::<ymm::convert::F32>,
+    },
+    Absmax {
+        name: "avx2_f16_absmax",
+        isa: Isa::Avx2,
+        source: Elem::F16,
+        raise: ymm::absmax::raise::<ymm::convert::F16>,
+    },
+    Absmax {
+        name: "avx2_bf16_absmax",
+        isa: Isa::Avx2,
+        source: Elem::Bf16,
+        raise: ymm::absmax::raise::<ymm::convert::Bf16>,
+    },
+    Absmax {
+        name: "avx512vnni_f32_absmax",
+        isa: Isa::Avx512Vnni,
+        source: Elem::F32,
+        raise: zmm::absmax::raise::<zmm::convert::F32>,
+    },
+    Absmax {
+        name: "avx512vnni_f16_absmax",
+        isa: Isa::Avx512Vnni,
+        source: Elem::F16,
+        raise: zmm::absmax::raise::<zmm::convert::F16>,
+    },
+    Absmax {
+        name: "avx512vnni_bf16_absmax",
+        isa: Isa::Avx512Vnni,
+        source: Elem::Bf16,
+        raise: zmm::absmax::raise::<zmm::convert::Bf16>,
     },
 ];
 

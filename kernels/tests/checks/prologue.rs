@@ -10,7 +10,7 @@ use noisyquant_kernels::view::{Element, MatRef};
 use super::operands::Rng;
 use crate::guarded::Guarded;
 
-const SPECIAL: [f32; 12] = [
+pub const SPECIAL: [f32; 12] = [
     0.0,
     -0.0,
     f32::NAN,

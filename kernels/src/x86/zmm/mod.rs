@@ -1,5 +1,6 @@
 //! Kernels on 512-bit registers.
 
+pub(super) mod absmax;
 pub(super) mod convert;
 pub(super) mod finish;
 mod lanes;
