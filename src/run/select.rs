@@ -13,8 +13,8 @@ use noisyquant_kernels::view::Elem;
 use super::environment;
 use crate::error::Error;
 
-/// The leaves that a layer or a product of activations runs: one micro-kernel, an epilogue per destination, and
-/// one of each other kind per element type.
+/// The leaves that a layer or a product of activations runs: one micro-kernel, an epilogue per destination,
+/// and one of each other kind per element type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
     pub(crate) micro: Ready<MicroKernel>,
