@@ -90,24 +90,33 @@ impl BlockArgs {
 pub(crate) unsafe fn block_by_steps(args: &BlockArgs) {
     for panel in 0..args.panels {
         // SAFETY: the panel exists.
-        unsafe { panel_by_steps(args, panel) };
+        unsafe {
+            let b = args.first.b.add(panel * args.tile.nr * args.first.k);
+            panel_by_steps(args, panel, b, args.micro);
+        }
     }
 }
 
-/// A few rows at a time, the micro-kernel and then the epilogue while the accumulators are in L1.
+/// A few rows at a time, `micro` with the weights at `b` and then the epilogue while the accumulators are in
+/// L1.
 ///
 /// # Safety
 ///
-/// As [`block_by_steps`]; the panel exists.
-pub(crate) unsafe fn panel_by_steps(args: &BlockArgs, panel: usize) {
+/// As [`block_by_steps`]; the panel exists, and `b` holds its weights as `micro` reads them.
+pub(crate) unsafe fn panel_by_steps(
+    args: &BlockArgs,
+    panel: usize,
+    b: *const i8,
+    micro: unsafe fn(&MicroArgs),
+) {
     let first = &args.first;
     for row in (0..first.m).step_by(args.step) {
         let m = args.step.min(first.m - row);
         // SAFETY: panel and rows exist; `c` has room for `step` rows.
         unsafe {
-            (args.micro)(&MicroArgs {
+            micro(&MicroArgs {
                 a: first.a.add(row * first.a_stride),
-                b: first.b.add(panel * args.tile.nr * first.k),
+                b,
                 m,
                 ..*first
             });

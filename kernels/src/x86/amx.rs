@@ -392,10 +392,8 @@ impl<D: Destination, const V: usize> Sink for Finished<'_, D, V> {
 
     #[inline(always)]
     unsafe fn finish(outputs: &Lines<D, V>, rows: Range<usize>) {
-        for row in rows {
-            // SAFETY: the caller promises the rows.
-            unsafe { outputs.finish(row) };
-        }
+        // SAFETY: the caller promises the rows.
+        unsafe { outputs.finish(rows) };
     }
 }
 

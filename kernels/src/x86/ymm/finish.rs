@@ -6,6 +6,7 @@ use super::convert::{Bf16, F16, F32};
 use super::sink::{NR, Sink};
 use crate::lanes::activate;
 use crate::leaf::FinishArgs;
+use crate::spec::Activation;
 
 /// What becomes of sixteen outputs.
 pub(in crate::arch) trait Destination {
@@ -176,18 +177,14 @@ pub(in crate::arch) unsafe fn finish<D: Destination>(args: &FinishArgs) {
                 coding: args.coding.at(n),
                 ..*args
             });
-            for row in 0..args.m {
-                let c = args.c.add(row * args.c_stride + n);
-                let mut acc = [0i32; NR];
-                let c = if columns == NR {
-                    c
-                } else {
-                    c.copy_to_nonoverlapping(acc.as_mut_ptr(), columns);
-                    acc.as_ptr()
-                };
-                let half = |at: usize| _mm256_loadu_si256(c.add(at).cast());
-                let v = finished.outputs([half(0), half(8)]);
-                finished.write(row, activate(args.activation, v));
+            // Each activation is a loop of its own.
+            match args.activation {
+                Activation::Identity => finished.rows(args, n, Activation::Identity),
+                Activation::Relu => finished.rows(args, n, Activation::Relu),
+                Activation::Gelu => finished.rows(args, n, Activation::Gelu),
+                Activation::GeluTanh => finished.rows(args, n, Activation::GeluTanh),
+                Activation::QuickGelu => finished.rows(args, n, Activation::QuickGelu),
+                Activation::Silu => finished.rows(args, n, Activation::Silu),
             }
         }
     }
@@ -229,6 +226,31 @@ impl<D: Destination> Finished<D> {
                 y: args.y,
                 y_stride: args.y_stride,
                 of_destination: D::columns(args),
+            }
+        }
+    }
+
+    /// Writes the outputs of all rows of `args`, whose columns from `n` on these are.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has AVX2, FMA and F16C; `args` keeps the promises of [`FinishArgs`], and the columns exist.
+    #[inline(always)]
+    unsafe fn rows(&self, args: &FinishArgs, n: usize, activation: Activation) {
+        for row in 0..args.m {
+            // SAFETY: the caller promises the rows and `columns` accumulators of each from column `n` on.
+            unsafe {
+                let c = args.c.add(row * args.c_stride + n);
+                let mut acc = [0i32; NR];
+                let c = if self.columns == NR {
+                    c
+                } else {
+                    c.copy_to_nonoverlapping(acc.as_mut_ptr(), self.columns);
+                    acc.as_ptr()
+                };
+                let half = |at: usize| _mm256_loadu_si256(c.add(at).cast());
+                let v = self.outputs([half(0), half(8)]);
+                self.write(row, activate(activation, v));
             }
         }
     }

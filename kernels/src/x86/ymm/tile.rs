@@ -65,7 +65,7 @@ pub(in crate::arch) unsafe fn finish_panel<T: Tiles>(args: &BlockArgs, panel: us
             (Activation::Identity, To::Store(Elem::F16)) => panel_to::<T, F16>(args, panel, b),
             (Activation::Identity, To::Store(Elem::Bf16)) => panel_to::<T, Bf16>(args, panel, b),
             (Activation::Identity, To::Add) => panel_to::<T, Add>(args, panel, b),
-            _ => panel_by_steps(args, panel),
+            _ => panel_by_steps(args, panel, b, micro::<T>),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
+use core::ops::Range;
 
 use super::convert::{Bf16, F16, F32};
 use super::sink::{NR, Sink};
@@ -246,10 +247,7 @@ unsafe fn finish_vectors<D: Destination, const V: usize>(args: &FinishArgs, shif
     for n in (0..args.n).step_by(NR) {
         // SAFETY: column `n` exists, and so do the rows.
         unsafe {
-            let lines = Lines::<D, V>::new(args, n, shift);
-            for row in 0..args.m {
-                lines.finish(row);
-            }
+            Lines::<D, V>::new(args, n, shift).finish(0..args.m);
         }
     }
 }
@@ -298,28 +296,67 @@ impl<D: Destination, const V: usize> Lines<D, V> {
         }
     }
 
-    /// Writes the outputs of a row.
+    /// Writes the outputs of some rows.
     ///
     /// # Safety
     ///
-    /// The CPU has AVX-512 F, BW and VL; the row exists, in the accumulators and in the output.
+    /// The CPU has AVX-512 F, BW and VL; the rows exist, in the accumulators and in the output.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     #[inline]
-    pub(in crate::arch) unsafe fn finish(&self, row: usize) {
-        let row_of = |stride: usize, at: usize| (row * stride).wrapping_add(at);
-        let mut values = [_mm512_setzero_ps(); V];
-        for (v, (at, mask, constants, _)) in values.iter_mut().zip(self.vectors) {
-            let c = self.c.wrapping_add(row_of(self.c_stride, at));
-            // SAFETY: the masks keep all accesses within the columns, here and below. An address may be
-            // outside an operand where its mask is 0.
-            *v = output(unsafe { _mm512_maskz_loadu_epi32(mask, c) }, constants);
+    pub(in crate::arch) unsafe fn finish(&self, rows: Range<usize>) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match self.activation {
+                Activation::Identity => self.rows(rows, Activation::Identity),
+                _ => self.finish_activated(rows),
+            }
         }
-        // SAFETY: the CPU has AVX-512 F.
-        let values = unsafe { activate(self.activation, values) };
-        for (v, (at, mask, _, columns)) in values.into_iter().zip(self.vectors) {
-            let y = row_of(self.y_stride, at).wrapping_mul(D::SIZE);
-            // SAFETY: see above.
-            unsafe { D::store(self.y.wrapping_add(y), mask, v, columns) };
+    }
+
+    /// The same with an activation: a call, so that plain outputs are finished in line.
+    ///
+    /// # Safety
+    ///
+    /// As [`finish`](Self::finish).
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline(never)]
+    unsafe fn finish_activated(&self, rows: Range<usize>) {
+        // SAFETY: as the caller promises. Each activation is a loop of its own, with constants in registers.
+        unsafe {
+            match self.activation {
+                Activation::Identity => self.rows(rows, Activation::Identity),
+                Activation::Relu => self.rows(rows, Activation::Relu),
+                Activation::Gelu => self.rows(rows, Activation::Gelu),
+                Activation::GeluTanh => self.rows(rows, Activation::GeluTanh),
+                Activation::QuickGelu => self.rows(rows, Activation::QuickGelu),
+                Activation::Silu => self.rows(rows, Activation::Silu),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`finish`](Self::finish).
+    #[inline(always)]
+    unsafe fn rows(&self, rows: Range<usize>, activation: Activation) {
+        // Of its own, so that no store can be to it.
+        let vectors = self.vectors;
+        for row in rows {
+            let row_of = |stride: usize, at: usize| (row * stride).wrapping_add(at);
+            // SAFETY: the caller has AVX-512. The masks keep all accesses within the columns; an address may
+            // be outside an operand where its mask is 0.
+            unsafe {
+                let mut values = [_mm512_setzero_ps(); V];
+                for (v, (at, mask, constants, _)) in values.iter_mut().zip(&vectors) {
+                    let c = self.c.wrapping_add(row_of(self.c_stride, *at));
+                    *v = output(_mm512_maskz_loadu_epi32(*mask, c), *constants);
+                }
+                let values = activate(activation, values);
+                for (v, (at, mask, _, columns)) in values.into_iter().zip(&vectors) {
+                    let y = row_of(self.y_stride, *at).wrapping_mul(D::SIZE);
+                    D::store(self.y.wrapping_add(y), *mask, v, *columns);
+                }
+            }
         }
     }
 }
