@@ -12,7 +12,7 @@ use std::hint::black_box;
 use aligned_vec::{AVec, ConstAlign};
 use common::{DEIT_S, floats, interleaved};
 use noisyquant::{Executor, Isa, Noise, QuantLinear, Scratch};
-use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::layout::codes_stride;
 use noisyquant_kernels::ready::{Codes, Panels, Ready};
 use noisyquant_kernels::row::MicroKernel;
 use noisyquant_kernels::table;
@@ -64,7 +64,7 @@ impl BareGemm {
             stride,
             rows,
             step,
-            k: padded_k(k),
+            k,
         }
     }
 

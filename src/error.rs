@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use noisyquant_kernels::isa::Isa;
-use noisyquant_kernels::view::ViewError;
+use noisyquant_kernels::view::{Elem, ViewError};
 
 /// Everything that building or running a layer can refuse. Each message names what was expected and
 /// what was got.
@@ -127,6 +127,20 @@ pub enum Error {
         got: usize,
         /// Rows of the call.
         rows: usize,
+    },
+    /// Codes are not those that a layer reads, or a layer has none that another could write.
+    #[error("codes: expected {expected}, got {got}")]
+    Codes {
+        /// What is needed.
+        expected: &'static str,
+        /// What was given.
+        got: &'static str,
+    },
+    /// Outputs are added to f32 alone.
+    #[error("residual: expected f32, got {}", got.name())]
+    Residual {
+        /// The element type given.
+        got: Elem,
     },
     /// No kernel of the instruction set is exact for such operands.
     #[error(

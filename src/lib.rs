@@ -98,11 +98,19 @@ pub use error::Error;
 pub use half;
 #[cfg(feature = "io")]
 pub use layer::io;
-pub use layer::{linear::QuantLinear, numbers::Numbers};
+pub use layer::{
+    codes::Codes,
+    linear::QuantLinear,
+    mlp::Mlp,
+    numbers::Numbers,
+    operands::{Input, Output},
+};
 pub use noisyquant_kernels::isa::Isa;
+pub use noisyquant_kernels::spec::Activation;
 pub use noisyquant_kernels::view::{Elem, Element, MatMut, MatRef, ViewError};
 pub use run::{
     dynamic::{DynamicMatmul, DynamicOperand, DynamicRange},
+    dynamic_product::DynamicProduct,
     executor::{Executor, ParallelFor},
     memory::Scratch,
     plan::Plan,

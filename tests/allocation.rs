@@ -6,7 +6,7 @@ use std::alloc::System;
 
 use common::{Problem, isas};
 use half::f16;
-use noisyquant::{DynamicMatmul, DynamicRange, Executor, MatMut, MatRef, Scratch};
+use noisyquant::{DynamicMatmul, Executor, MatMut, MatRef, Scratch};
 use rayon::ThreadPoolBuilder;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -72,7 +72,7 @@ fn what_is_called_again_does_not_allocate() {
                 let right = MatRef::new(&problem.weight, n, k, k).unwrap();
                 let output = MatMut::new(&mut y, m, n, n).unwrap();
                 let operand = matmul.pack_rows(right, &mut memory, &mut scratch);
-                let range = DynamicRange::of(left);
+                let range = matmul.range(left);
                 operand
                     .unwrap()
                     .multiply(left, range, 1.0, output, &mut scratch)

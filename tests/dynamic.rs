@@ -22,6 +22,14 @@ fn largest(numbers: impl Iterator<Item = f32>) -> f32 {
     numbers.fold(0.0, |most, x| if x.abs() > most { x.abs() } else { most })
 }
 
+/// Step, zero point and largest code.
+fn affine(range: DynamicRange) -> (f32, i32, u8) {
+    match range {
+        DynamicRange::Symmetric(a) => (spec::dynamic_step(a, 127), 127, 254),
+        DynamicRange::Positive(a) => (spec::dynamic_step(a, 255), 0, 255),
+    }
+}
+
 /// Equations 30 to 33, one number after the other. `w(n, k)` is the right operand.
 fn oracle(
     (m, k, n): (usize, usize, usize),
@@ -41,10 +49,7 @@ fn oracle(
             127,
         )
     };
-    let (left_step, zero, max) = match range {
-        DynamicRange::Symmetric(a) => (spec::dynamic_step(a, 127), 127, 254),
-        DynamicRange::Positive(a) => (spec::dynamic_step(a, 255), 0, 255),
-    };
+    let (left_step, zero, max) = affine(range);
     let inv = spec::code_multiplier(1.0, left_step);
     let codes: Vec<u8> = x
         .iter()
@@ -118,13 +123,56 @@ fn check<T: Element>(
     let operand = products.pack(right, view).expect("a right operand");
     let wide = spread(x, k);
     let left = MatRef::new(&wide, m, k, k + GAP).expect("a matrix");
-    let range = range.unwrap_or_else(|| DynamicRange::of(left));
+    let matmul = operand.matmul();
+    let range = range.unwrap_or_else(|| matmul.range(left));
     let untouched = T::from_f32(7.0);
-    let mut y = vec![untouched; m * (n + GAP)];
-    let output = MatMut::new(&mut y, m, n, n + GAP).expect("a matrix");
-    operand
-        .multiply(left, range, 0.37, output, &mut scratch)
-        .expect("a product");
+    let product = |run: &mut dyn FnMut(MatMut<'_>) -> Result<(), Error>| {
+        let mut y = vec![untouched; m * (n + GAP)];
+        run(MatMut::new(&mut y, m, n, n + GAP).expect("a matrix")).expect("a product");
+        y
+    };
+    let y = product(&mut |y| operand.multiply(left, range, 0.37, y, &mut scratch));
+    let same = |other: &[T]| {
+        y.iter()
+            .zip(other)
+            .all(|(y, other)| y.to_f32() == other.to_f32())
+    };
+
+    // The same with constants that are made before, all rows at once and in two parts, and with codes.
+    let mut constants = Scratch::with_bytes(matmul.product_bytes(n, k));
+    let prepared = operand.product(range, 0.37, &mut constants).unwrap();
+    let once = product(&mut |y| prepared.multiply(left, y, &mut scratch));
+    assert!(
+        same(&once),
+        "{isa}, {m}x{k}x{n}, {right:?}, {range:?}, prepared"
+    );
+    let parts = product(&mut |y| {
+        let (above, below) = y.split_rows(m / 2);
+        prepared.multiply(left.rows_range(0, m / 2), above, &mut scratch)?;
+        prepared.multiply(left.rows_range(m / 2, m), below, &mut scratch)
+    });
+    assert!(
+        same(&parts),
+        "{isa}, {m}x{k}x{n}, {right:?}, {range:?}, in parts"
+    );
+    let (step, zero, max) = affine(range);
+    let inv = spec::code_multiplier(1.0, step);
+    let stride = matmul.codes_stride(k);
+    // Between rows there may be anything.
+    let mut rng = Rng(7);
+    let mut codes: Vec<u8> = (0..m * stride).map(|_| rng.word() as u8).collect();
+    for (row, codes) in codes.chunks_mut(stride).enumerate() {
+        for (code, x) in codes.iter_mut().zip(left.row::<T>(row)) {
+            let u = spec::code(x.to_f32(), inv, zero as f32, max);
+            *code = u.wrapping_sub(matmul.code_offset());
+        }
+    }
+    let coded = product(&mut |y| prepared.multiply_codes(&codes, y, &mut scratch));
+    assert!(
+        same(&coded),
+        "{isa}, {m}x{k}x{n}, {right:?}, {range:?}, codes"
+    );
+
     let x: Vec<f32> = x.iter().map(|x| x.to_f32()).collect();
     let at = |channel: usize, input: usize| match right {
         Right::Rows => w[channel * k + input].to_f32(),
@@ -231,7 +279,7 @@ fn products_are_close_to_exact_ones() {
     let operand = products.pack(Right::Rows, right).unwrap();
     let mut y = vec![0f32; m * n];
     let output = MatMut::new(&mut y, m, n, n).unwrap();
-    let range = DynamicRange::of(left);
+    let range = operand.matmul().range(left);
     operand
         .multiply(left, range, 1.0, output, &mut scratch)
         .unwrap();
@@ -326,9 +374,41 @@ fn what_does_not_fit_is_refused() {
     product((2, 3), (2, 4), 1.0, range).unwrap();
     product((0, 3), (0, 4), 1.0, range).unwrap();
     let x = view(2, 3);
-    let y = MatMut::new(&mut y, 2, 4, 4).unwrap();
-    let wrong = operand.multiply(x, range, 1.0, y, &mut small).unwrap_err();
-    assert!(matches!(wrong, Error::ScratchTooSmall { .. }), "{wrong}");
+    let output = MatMut::new(&mut y, 2, 4, 4).unwrap();
+    let wrong = operand.multiply(x, range, 1.0, output, &mut small);
+    assert!(matches!(wrong, Err(Error::ScratchTooSmall { .. })));
+
+    // The same of products with constants that are made before.
+    let wrong = operand.product(range, 1.0, &mut small);
+    assert!(matches!(wrong, Err(Error::ScratchTooSmall { .. })));
+    let mut constants = Scratch::with_bytes(matmul.product_bytes(4, 3));
+    for (range, factor) in [(range, f32::INFINITY), (DynamicRange::Positive(-1.0), 1.0)] {
+        let wrong = operand.product(range, factor, &mut constants);
+        assert!(matches!(wrong, Err(Error::Value { .. })));
+    }
+    let product = operand.product(range, 1.0, &mut constants).unwrap();
+    let codes = vec![1u8; 2 * matmul.codes_stride(3)];
+    for (x, out) in [((2, 4), (2, 4)), ((2, 3), (2, 3)), ((1, 3), (2, 4))] {
+        let output = MatMut::new(&mut y, out.0, out.1, out.1).unwrap();
+        let wrong = product.multiply(view(x.0, x.1), output, &mut scratch);
+        assert!(matches!(wrong, Err(Error::Shape { .. })), "{x:?} {out:?}");
+    }
+    let output = MatMut::new(&mut y, 2, 3, 3).unwrap();
+    let wrong = product.multiply_codes(&codes, output, &mut scratch);
+    assert!(matches!(wrong, Err(Error::Shape { .. })));
+    for length in [0, codes.len() / 2, codes.len() - 1] {
+        let output = MatMut::new(&mut y, 2, 4, 4).unwrap();
+        let wrong = product.multiply_codes(&codes[..length], output, &mut scratch);
+        assert!(matches!(wrong, Err(Error::Length { .. })), "{length}");
+    }
+    let output = MatMut::new(&mut y, 2, 4, 4).unwrap();
+    let wrong = product.multiply(x, output, &mut small);
+    assert!(matches!(wrong, Err(Error::ScratchTooSmall { .. })));
+    let output = MatMut::new(&mut y, 2, 4, 4).unwrap();
+    let wrong = product.multiply_codes(&codes, output, &mut small);
+    assert!(matches!(wrong, Err(Error::ScratchTooSmall { .. })));
+    let nothing = MatMut::new(&mut y, 0, 4, 4).unwrap();
+    product.multiply_codes(&[], nothing, &mut small).unwrap();
 
     let missing = Isa::ALL.into_iter().find(|isa| !isa.is_available());
     if let Some(isa) = missing {
@@ -341,11 +421,13 @@ fn what_does_not_fit_is_refused() {
 fn rows_without_elements_have_a_range_however_many_there_are() {
     for rows in [0, 1, 1 << 30, usize::MAX] {
         let empty = MatRef::new::<f32>(&[], rows, 0, 0).unwrap();
-        assert_eq!(DynamicRange::of(empty), DynamicRange::Symmetric(0.0));
-        let half = MatRef::new::<half::bf16>(&[], rows, 0, 7).unwrap();
-        assert_eq!(DynamicRange::of(half), DynamicRange::Symmetric(0.0));
-        // No operand has no inputs or no outputs.
         let matmul = DynamicMatmul::new(None).unwrap();
+        assert_eq!(matmul.range(empty), DynamicRange::Symmetric(0.0));
+        let half = MatRef::new::<half::bf16>(&[], rows, 0, 7).unwrap();
+        assert_eq!(matmul.range(half), DynamicRange::Symmetric(0.0));
+        let columns = MatRef::new::<f32>(&[], 0, rows, rows).unwrap();
+        assert_eq!(matmul.range(columns), DynamicRange::Symmetric(0.0));
+        // No operand has no inputs or no outputs.
         let [mut memory, mut scratch] = [0; 2].map(Scratch::with_bytes);
         let refused = matmul.pack_rows(empty, &mut memory, &mut scratch);
         assert!(matches!(refused, Err(Error::Dimension { .. })), "{rows}");

@@ -83,7 +83,7 @@ impl Product {
         let mut y = vec![-77f32; m * (n + gap)];
         let output = MatMut::new(&mut y, m, n, n + gap).expect("fits");
         let range = match self.range {
-            0..128 => DynamicRange::of(x),
+            0..128 => matmul.range(x),
             128..192 => DynamicRange::Symmetric(f32::from(self.range) - 150.0),
             _ => DynamicRange::Positive(f32::from(self.range) - 200.0),
         };

@@ -2,8 +2,11 @@
 //!
 //! A leaf trusts its arguments. The checked calls make them, and vouch for what the fields say.
 
+use core::ptr;
+
 use crate::layout::Tile;
-use crate::view::Elem;
+use crate::output::Destination;
+use crate::spec::Activation;
 
 /// What a micro-kernel leaf is given. The checked call vouches for it.
 #[derive(Debug)]
@@ -14,8 +17,10 @@ pub(crate) struct MicroArgs {
     pub(crate) a_stride: usize,
     /// One packed panel of `k` inputs, aligned to 64 bytes.
     pub(crate) b: *const i8,
-    /// Inputs: a multiple of [`K_ALIGN`](crate::layout::K_ALIGN), at least that.
+    /// Inputs as padded: a multiple of [`K_ALIGN`](crate::layout::K_ALIGN), at least that.
     pub(crate) k: usize,
+    /// Inputs that are there, from 1 to `k`; weights of the others are 0. A leaf may leave these out.
+    pub(crate) inputs: usize,
     /// Rows; at least 1.
     pub(crate) m: usize,
     /// `m` rows of `NR` accumulators, dense, aligned to 64 bytes.
@@ -41,8 +46,8 @@ pub(crate) struct BlockArgs {
     /// and panel: `m` and `n` are those of the whole output, `c` is not used.
     pub(crate) finish: unsafe fn(&FinishArgs),
     pub(crate) output: FinishArgs,
-    /// Element type of the output.
-    pub(crate) destination: Elem,
+    /// What becomes of an output.
+    pub(crate) destination: Destination,
 }
 
 impl BlockArgs {
@@ -70,32 +75,52 @@ impl BlockArgs {
                     .y
                     .add((row * all.y_stride + column) * self.destination.size()),
                 y_stride: all.y_stride,
+                activation: all.activation,
+                coding: all.coding.at(column),
             }
         }
     }
 }
 
-/// Block leaf of kernels that leave their accumulators in memory: panel by panel, a few rows at a time,
-/// the micro-kernel and then the epilogue while the accumulators are in L1.
+/// Block leaf of kernels that leave their accumulators in memory: [`panel_by_steps`] for each panel.
 ///
 /// # Safety
 ///
 /// The CPU has what the row and the epilogue need; `args` keeps the promises of [`BlockArgs`].
 pub(crate) unsafe fn block_by_steps(args: &BlockArgs) {
-    let first = &args.first;
     for panel in 0..args.panels {
-        for row in (0..first.m).step_by(args.step) {
-            let m = args.step.min(first.m - row);
-            // SAFETY: panel and rows exist; `c` has room for `step` rows.
-            unsafe {
-                (args.micro)(&MicroArgs {
-                    a: first.a.add(row * first.a_stride),
-                    b: first.b.add(panel * args.tile.nr * first.k),
-                    m,
-                    ..*first
-                });
-                (args.finish)(&args.output(panel, row, m));
-            }
+        // SAFETY: the panel exists.
+        unsafe {
+            let b = args.first.b.add(panel * args.tile.nr * args.first.k);
+            panel_by_steps(args, panel, b, args.micro);
+        }
+    }
+}
+
+/// A few rows at a time, `micro` with the weights at `b` and then the epilogue while the accumulators are in
+/// L1.
+///
+/// # Safety
+///
+/// As [`block_by_steps`]; the panel exists, and `b` holds its weights as `micro` reads them.
+pub(crate) unsafe fn panel_by_steps(
+    args: &BlockArgs,
+    panel: usize,
+    b: *const i8,
+    micro: unsafe fn(&MicroArgs),
+) {
+    let first = &args.first;
+    for row in (0..first.m).step_by(args.step) {
+        let m = args.step.min(first.m - row);
+        // SAFETY: panel and rows exist; `c` has room for `step` rows.
+        unsafe {
+            micro(&MicroArgs {
+                a: first.a.add(row * first.a_stride),
+                b,
+                m,
+                ..*first
+            });
+            (args.finish)(&args.output(panel, row, m));
         }
     }
 }
@@ -121,6 +146,19 @@ pub(crate) struct QuantizeArgs {
     pub(crate) codes: *mut u8,
     /// Bytes from one row of codes to the next.
     pub(crate) codes_stride: usize,
+}
+
+/// What a leaf of largest magnitudes is given. The checked call vouches for it.
+#[derive(Debug)]
+pub(crate) struct RaiseArgs {
+    /// `m` rows of `k` source elements.
+    pub(crate) x: *const u8,
+    /// Elements from one row to the next.
+    pub(crate) x_stride: usize,
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    /// Per column, `k` of them: read, and written.
+    pub(crate) most: *mut f32,
 }
 
 /// What a widening leaf is given. The checked call vouches for it.
@@ -153,4 +191,38 @@ pub(crate) struct FinishArgs {
     pub(crate) y: *mut u8,
     /// Elements from one row to the next.
     pub(crate) y_stride: usize,
+    pub(crate) activation: Activation,
+    /// For a leaf that writes codes; else nothing that may be read.
+    pub(crate) coding: CodingArgs,
+}
+
+/// What an epilogue that writes codes is given beside the rest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CodingArgs {
+    /// Per column, `n` of each.
+    pub(crate) inv: *const f32,
+    pub(crate) t: *const f32,
+    pub(crate) max_code: u8,
+    /// Subtracted from each code as it is stored, wrapping.
+    pub(crate) code_offset: u8,
+}
+
+impl CodingArgs {
+    /// That of outputs which are no codes.
+    pub(crate) const NONE: CodingArgs = CodingArgs {
+        inv: ptr::null(),
+        t: ptr::null(),
+        max_code: 0,
+        code_offset: 0,
+    };
+
+    /// That of the columns from `column` on.
+    #[inline]
+    pub(crate) fn at(self, column: usize) -> CodingArgs {
+        CodingArgs {
+            inv: self.inv.wrapping_add(column),
+            t: self.t.wrapping_add(column),
+            ..self
+        }
+    }
 }

@@ -12,12 +12,13 @@
 //! | [`layout`] | geometry of codes and packed weights |
 //! | [`spec`] | the numerics contract as plain scalar Rust: the definition, not a fallback |
 //! | [`view`] | strided matrix views over f32, f16 and bf16 |
+//! | [`output`] | where outputs go, and what becomes of them on the way |
 //! | [`row`] | what the table says of a kernel |
 //! | [`table`] | one row per kernel |
 //! | [`cpu`] | which instruction sets the CPU at hand has, and the size of its cache |
 //! | [`ready`] | rows that the CPU at hand can run: the only way to call a kernel |
 //!
-//! A module imports from those above it alone. Between [`view`] and [`row`] stand the argument structs of
+//! A module imports from those above it alone. Between [`output`] and [`row`] stand the argument structs of
 //! leaves, and between [`row`] and [`table`] the leaves of each architecture.
 //!
 //! # Example
@@ -78,11 +79,14 @@
 
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
+mod cells;
 pub mod isa;
 pub mod layout;
+pub mod output;
 pub mod spec;
 pub mod view;
 
+mod lanes;
 mod leaf;
 pub mod row;
 

@@ -1,7 +1,8 @@
 //! Architectures without kernels of their own: the scalar rows serve them.
 
-use crate::row::{Epilogue, MicroKernel, Prologue};
+use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[];
 pub(crate) const PROLOGUES: &[Prologue] = &[];
+pub(crate) const ABSMAXES: &[Absmax] = &[];
 pub(crate) const EPILOGUES: &[Epilogue] = &[];

@@ -7,12 +7,15 @@ use core::fmt;
 use core::ops::Deref;
 
 use crate::isa::Isa;
-use crate::layout::{ALIGN, K_ALIGN, Tile, padded_k};
-use crate::leaf::{BlockArgs, FinishArgs, MicroArgs, QuantizeArgs, WidenArgs};
-use crate::row::{Epilogue, MicroKernel, Prologue};
+use crate::layout::{ALIGN, Tile, padded_k};
+use crate::leaf::{
+    BlockArgs, CodingArgs, FinishArgs, MicroArgs, QuantizeArgs, RaiseArgs, WidenArgs,
+};
+use crate::output::{CodeForm, Destination, Output};
+use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use crate::spec::MAX_K;
 use crate::table;
-use crate::view::{Elem, MatMut, MatRef};
+use crate::view::{Elem, MatRef};
 
 /// A row of the table that the CPU at hand can run: holding one is the proof.
 pub struct Ready<R: 'static>(&'static R);
@@ -54,6 +57,13 @@ impl Prologue {
     }
 }
 
+impl Absmax {
+    /// The row as something to call, or `None` if the CPU lacks the set.
+    pub fn ready(&'static self) -> Option<Ready<Absmax>> {
+        self.isa.is_available().then_some(Ready(self))
+    }
+}
+
 impl Epilogue {
     /// The row as something to call, or `None` if the CPU lacks the set.
     pub fn ready(&'static self) -> Option<Ready<Epilogue>> {
@@ -68,8 +78,15 @@ pub fn prologue(isa: Isa, source: Elem) -> Option<Ready<Prologue>> {
         .ready()
 }
 
+/// The leaf of largest magnitudes for `isa` and `source`, or `None` if the CPU lacks the set.
+pub fn absmax(isa: Isa, source: Elem) -> Option<Ready<Absmax>> {
+    table::absmaxes()
+        .find(|row| row.isa == isa.base() && row.source == source)?
+        .ready()
+}
+
 /// The epilogue for `isa` and `destination`, or `None` if the CPU lacks the set.
-pub fn epilogue(isa: Isa, destination: Elem) -> Option<Ready<Epilogue>> {
+pub fn epilogue(isa: Isa, destination: Destination) -> Option<Ready<Epilogue>> {
     table::epilogues()
         .find(|row| row.isa == isa.base() && row.destination == destination)?
         .ready()
@@ -85,7 +102,8 @@ pub struct Codes<'a> {
     pub stride: usize,
     /// Number of rows.
     pub rows: usize,
-    /// Inputs of a row as padded: a multiple of [`K_ALIGN`], from that to [`MAX_K`].
+    /// Inputs of a row, from 1 to [`MAX_K`]. There are [`padded_k`] codes of it: those past the inputs, too,
+    /// are no more than `max`, and else do not matter.
     pub k: usize,
     /// The largest code, before the offset was taken off.
     pub max: u8,
@@ -108,9 +126,9 @@ impl Ready<MicroKernel> {
     ///
     /// # Panics
     ///
-    /// If the codes' `k` is not a multiple of [`K_ALIGN`] from that to [`MAX_K`]; if `b` is not `NR · k`
-    /// long; if the kernel is not [exact](MicroKernel::is_exact_for) for such codes and weights; if `codes`
-    /// or `c` is too short; or if `b` or `c` is not aligned to 64 bytes.
+    /// If the codes' `k` is not from 1 to [`MAX_K`]; if `b` is not `NR · padded_k(k)` long; if the kernel is
+    /// not [exact](MicroKernel::is_exact_for) for such codes and weights; if `codes` or `c` is too short; or
+    /// if `b` or `c` is not aligned to 64 bytes.
     pub fn run(&self, codes: Codes<'_>, b: Panels<'_>, c: &mut [i32]) {
         if codes.rows == 0 {
             return;
@@ -121,8 +139,9 @@ impl Ready<MicroKernel> {
         unsafe { (self.micro)(&args) }
     }
 
-    /// The product of all rows of `codes` with all channels of `y`, finished into `y` (eq. 4 and 9) by
-    /// `epilogue`, or by the kernel itself as that would, while the sums are in registers.
+    /// The product of all rows of `codes` with all channels of `y`, finished into `y` (eq. 4 and 9, and what
+    /// the output asks for) by `epilogue`, or by the kernel itself as that would, while the sums are in
+    /// registers.
     ///
     /// `b` holds the panels of the channels of `y`. `working` is memory for
     /// [`wide_panel`](MicroKernel::wide_panel) weights of 16 bits and at least one tile of accumulators,
@@ -132,7 +151,7 @@ impl Ready<MicroKernel> {
     /// # Panics
     ///
     /// As [`run`](Self::run), with `b` as long as the panels of `y`'s columns; and if `codes` and `y`
-    /// differ in rows, `channels` or `working` is too short, `y` has another element type than the
+    /// differ in rows, `channels` or `working` is too short, `y` is for another
     /// epilogue, or `working` is not aligned to 64 bytes.
     pub fn run_block(
         &self,
@@ -141,7 +160,7 @@ impl Ready<MicroKernel> {
         epilogue: Ready<Epilogue>,
         channels: Channels<'_>,
         working: &mut [i32],
-        y: MatMut<'_>,
+        y: Output<'_>,
     ) {
         let (Tile { mr, nr, .. }, columns) = (self.tile, y.cols());
         let panels = columns.div_ceil(nr);
@@ -162,7 +181,7 @@ impl Ready<MicroKernel> {
             micro: self.micro,
             wide_panel: wide_panel.as_mut_ptr().cast(),
             finish: epilogue.finish,
-            destination: y.elem(),
+            destination: epilogue.destination,
             output: epilogue.operands(&[], panels * nr, channels, y),
         };
         // SAFETY: `Ready` proves CPU support, the two `operands` and the asserts the rest.
@@ -171,12 +190,10 @@ impl Ready<MicroKernel> {
 
     /// Checks codes and panels. There is a row and a panel.
     fn operands(&self, codes: Codes<'_>, b: Panels<'_>, panels: usize, c: &mut [i32]) -> MicroArgs {
-        let (k, nr) = (codes.k, self.tile.nr);
-        let whole = k.is_multiple_of(K_ALIGN) && (K_ALIGN..=MAX_K).contains(&k);
-        assert!(
-            whole,
-            "inputs: a multiple of {K_ALIGN} up to {MAX_K}, got {k}"
-        );
+        let (inputs, nr) = (codes.k, self.tile.nr);
+        let possible = (1..=MAX_K).contains(&inputs);
+        assert!(possible, "inputs: from 1 to {MAX_K}, got {inputs}");
+        let k = padded_k(inputs);
         let len = panels.checked_mul(nr * k);
         assert_eq!(Some(b.bytes.len()), len, "panels of {k} inputs");
         let exact = self.is_exact_for(codes.max, b.max);
@@ -194,6 +211,7 @@ impl Ready<MicroKernel> {
             a_stride: codes.stride,
             b: b.bytes.as_ptr(),
             k,
+            inputs,
             m: codes.rows,
             c: c.as_mut_ptr(),
         }
@@ -218,16 +236,6 @@ impl Ready<MicroKernel> {
         // SAFETY: `Ready` proves CPU support; the asserts prove the lengths.
         unsafe { leaf(&args) }
     }
-}
-
-/// Which codes a prologue stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CodeForm {
-    /// The largest code, at which others saturate (eq. 3).
-    pub max: u8,
-    /// Subtracted from each code as it is stored, wrapping: the
-    /// [`code_offset`](MicroKernel::code_offset) of the micro-kernel that will read it.
-    pub offset: u8,
 }
 
 impl Ready<Prologue> {
@@ -279,6 +287,32 @@ impl Ready<Prologue> {
     }
 }
 
+impl Ready<Absmax> {
+    /// Raises each of `most` to the largest magnitude of its column of `x`, if that is larger; NaN is left
+    /// out (eq. 30). A call without rows does nothing.
+    ///
+    /// # Panics
+    ///
+    /// If `x` has another element type than the row, or `most` is not as long as a row of `x`.
+    #[inline]
+    pub fn raise(&self, x: MatRef<'_>, most: &mut [f32]) {
+        assert_eq!(x.elem(), self.source, "source type");
+        assert_eq!(x.cols(), most.len(), "columns");
+        if x.rows() == 0 || x.cols() == 0 {
+            return;
+        }
+        let args = RaiseArgs {
+            x: x.as_ptr(),
+            x_stride: x.stride(),
+            m: x.rows(),
+            k: x.cols(),
+            most: most.as_mut_ptr(),
+        };
+        // SAFETY: `Ready` proves CPU support; `MatRef` and the asserts prove the rest.
+        unsafe { (self.raise)(&args) }
+    }
+}
+
 /// Per-channel constants of an epilogue, each as long as the panel is wide or longer. Scales and biases
 /// are finite: only then is the output never NaN, and the same on every instruction set.
 #[derive(Clone, Copy, Debug)]
@@ -292,16 +326,16 @@ pub struct Channels<'a> {
 }
 
 impl Ready<Epilogue> {
-    /// `y[m, n] = fma((c[m, n] + comp[n]) as f32, scale[n], bias[n])` (eq. 9), rounded to the
-    /// destination type. `c` has `nr` columns, of which the first `y.cols()` are used. A call without rows
-    /// or columns does nothing.
+    /// `fma((c[m, n] + comp[n]) as f32, scale[n], bias[n])` (eq. 9), then the activation of `y`, then
+    /// written, added or quantized as `y` says. `c` has `nr` columns, of which the first `y.cols()` are used.
+    /// A call without rows or columns does nothing.
     ///
     /// # Panics
     ///
-    /// If `y` has another element type than the row or more than `nr` columns, or if `c` or `channels` is
+    /// If `y` has another destination than the row or more than `nr` columns, or if `c` or `channels` is
     /// too short.
-    pub fn finish(&self, c: &[i32], nr: usize, channels: Channels<'_>, y: MatMut<'_>) {
-        assert_eq!(y.elem(), self.destination, "destination type");
+    pub fn finish(&self, c: &[i32], nr: usize, channels: Channels<'_>, y: Output<'_>) {
+        assert_eq!(y.destination(), self.destination, "destination");
         if y.rows() == 0 || y.cols() == 0 {
             return;
         }
@@ -321,15 +355,25 @@ impl Ready<Epilogue> {
         c: &[i32],
         nr: usize,
         channels: Channels<'_>,
-        mut y: MatMut<'_>,
+        mut y: Output<'_>,
     ) -> FinishArgs {
-        assert_eq!(y.elem(), self.destination, "destination type");
+        assert_eq!(y.destination(), self.destination, "destination");
         assert!(y.cols() <= nr, "columns");
         let Channels { comp, scale, bias } = channels;
         assert!(
             comp.len() >= nr && scale.len() >= nr && bias.len() >= nr,
             "channels"
         );
+        // An output for codes has a multiplier and an offset for each of its columns.
+        let coding = match y.coding() {
+            Some(coding) => CodingArgs {
+                inv: coding.inv.as_ptr(),
+                t: coding.t.as_ptr(),
+                max_code: coding.form.max,
+                code_offset: coding.form.offset,
+            },
+            None => CodingArgs::NONE,
+        };
         FinishArgs {
             c: c.as_ptr(),
             c_stride: nr,
@@ -340,6 +384,8 @@ impl Ready<Epilogue> {
             bias: bias.as_ptr(),
             y: y.as_mut_ptr(),
             y_stride: y.stride(),
+            activation: y.activation(),
+            coding,
         }
     }
 }

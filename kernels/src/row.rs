@@ -1,8 +1,11 @@
-//! What the table says of a kernel: the three kinds of rows.
+//! What the table says of a kernel: the four kinds of rows.
 
 use crate::isa::Isa;
 use crate::layout::Tile;
-use crate::leaf::{BlockArgs, FinishArgs, MicroArgs, QuantizeArgs, WidenArgs, block_by_steps};
+use crate::leaf::{
+    BlockArgs, FinishArgs, MicroArgs, QuantizeArgs, RaiseArgs, WidenArgs, block_by_steps,
+};
+use crate::output::Destination;
 use crate::view::Elem;
 
 /// A row of the table: codes × packed weights → a block of i32 accumulators.
@@ -44,15 +47,28 @@ pub struct Prologue {
     pub(crate) quantize: unsafe fn(&QuantizeArgs),
 }
 
-/// A row of the table: i32 accumulators → corrected, scaled and biased output elements.
+/// A row of the table: source elements → the largest magnitude of each column.
+#[derive(Debug)]
+pub struct Absmax {
+    /// `<isa>_<source>_absmax`.
+    pub name: &'static str,
+    /// What the CPU must have.
+    pub isa: Isa,
+    /// Element type of the source.
+    pub source: Elem,
+    pub(crate) raise: unsafe fn(&RaiseArgs),
+}
+
+/// A row of the table: i32 accumulators → corrected, scaled and biased outputs, with an activation, and
+/// written, added or quantized.
 #[derive(Debug)]
 pub struct Epilogue {
     /// `<isa>_i32_<destination>`.
     pub name: &'static str,
     /// What the CPU must have.
     pub isa: Isa,
-    /// Element type of the destination.
-    pub destination: Elem,
+    /// What becomes of an output.
+    pub destination: Destination,
     pub(crate) finish: unsafe fn(&FinishArgs),
 }
 

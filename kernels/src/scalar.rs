@@ -8,8 +8,9 @@ use half::{bf16, f16};
 
 use crate::isa::Isa;
 use crate::layout::{Tile, padded_k};
-use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs};
-use crate::row::{Epilogue, MicroKernel, Prologue};
+use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs, RaiseArgs};
+use crate::output::Destination;
+use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use crate::spec;
 use crate::view::{Elem, Element};
 
@@ -52,24 +53,57 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
     },
 ];
 
+pub(crate) const ABSMAXES: &[Absmax] = &[
+    Absmax {
+        name: "scalar_f32_absmax",
+        isa: Isa::Scalar,
+        source: Elem::F32,
+        raise: raise::<f32>,
+    },
+    Absmax {
+        name: "scalar_f16_absmax",
+        isa: Isa::Scalar,
+        source: Elem::F16,
+        raise: raise::<f16>,
+    },
+    Absmax {
+        name: "scalar_bf16_absmax",
+        isa: Isa::Scalar,
+        source: Elem::Bf16,
+        raise: raise::<bf16>,
+    },
+];
+
 pub(crate) const EPILOGUES: &[Epilogue] = &[
     Epilogue {
         name: "scalar_i32_f32",
         isa: Isa::Scalar,
-        destination: Elem::F32,
-        finish: finish::<f32>,
+        destination: Destination::Store(Elem::F32),
+        finish: store::<f32>,
     },
     Epilogue {
         name: "scalar_i32_f16",
         isa: Isa::Scalar,
-        destination: Elem::F16,
-        finish: finish::<f16>,
+        destination: Destination::Store(Elem::F16),
+        finish: store::<f16>,
     },
     Epilogue {
         name: "scalar_i32_bf16",
         isa: Isa::Scalar,
-        destination: Elem::Bf16,
-        finish: finish::<bf16>,
+        destination: Destination::Store(Elem::Bf16),
+        finish: store::<bf16>,
+    },
+    Epilogue {
+        name: "scalar_i32_add",
+        isa: Isa::Scalar,
+        destination: Destination::Add,
+        finish: add,
+    },
+    Epilogue {
+        name: "scalar_i32_u8",
+        isa: Isa::Scalar,
+        destination: Destination::Code,
+        finish: code,
     },
 ];
 
@@ -135,8 +169,63 @@ unsafe fn quantize<T: Element>(args: &QuantizeArgs) {
 
 /// # Safety
 ///
+/// `args` keeps the promises of [`RaiseArgs`] for elements of type `T`.
+unsafe fn raise<T: Element>(args: &RaiseArgs) {
+    // SAFETY: the caller promises `k` numbers.
+    let most = unsafe { slice::from_raw_parts_mut(args.most, args.k) };
+    for row in 0..args.m {
+        // SAFETY: the caller promises `m` rows of `k` elements.
+        let x =
+            unsafe { slice::from_raw_parts(args.x.cast::<T>().add(row * args.x_stride), args.k) };
+        for (most, x) in most.iter_mut().zip(x) {
+            *most = spec::raise(*most, x.to_f32());
+        }
+    }
+}
+
+/// # Safety
+///
 /// `args` keeps the promises of [`FinishArgs`] for elements of type `T`.
-unsafe fn finish<T: Element>(args: &FinishArgs) {
+unsafe fn store<T: Element>(args: &FinishArgs) {
+    // SAFETY: as the caller promises.
+    unsafe { finish::<T>(args, |_, y, value| *y = T::from_f32(value)) }
+}
+
+/// # Safety
+///
+/// `args` keeps the promises of [`FinishArgs`] for f32.
+unsafe fn add(args: &FinishArgs) {
+    // SAFETY: as the caller promises.
+    unsafe { finish::<f32>(args, |_, y, value| *y += value) }
+}
+
+/// # Safety
+///
+/// `args` keeps the promises of [`FinishArgs`] for codes.
+unsafe fn code(args: &FinishArgs) {
+    let coding = args.coding;
+    // SAFETY: the caller promises `n` values of each.
+    let (inv, t) = unsafe {
+        (
+            slice::from_raw_parts(coding.inv, args.n),
+            slice::from_raw_parts(coding.t, args.n),
+        )
+    };
+    let write = |n: usize, code: &mut u8, value| {
+        let u = spec::code(value, inv[n], t[n], coding.max_code);
+        *code = u.wrapping_sub(coding.code_offset);
+    };
+    // SAFETY: as the caller promises.
+    unsafe { finish::<u8>(args, write) }
+}
+
+/// Calls `write` with the column, the place and the value of every output.
+///
+/// # Safety
+///
+/// `args` keeps the promises of [`FinishArgs`] for destination elements of type `T`.
+#[inline]
+unsafe fn finish<T>(args: &FinishArgs, write: impl Fn(usize, &mut T, f32)) {
     // SAFETY: the caller promises `c_stride ≥ n` values of each.
     let (comp, scale, bias) = unsafe {
         (
@@ -154,7 +243,8 @@ unsafe fn finish<T: Element>(args: &FinishArgs) {
             )
         };
         for (n, (y, acc)) in y.iter_mut().zip(c).enumerate() {
-            *y = T::from_f32(spec::output(*acc, comp[n], scale[n], bias[n]));
+            let value = spec::output(*acc, comp[n], scale[n], bias[n]);
+            write(n, y, args.activation.of(value));
         }
     }
 }

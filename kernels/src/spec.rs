@@ -4,6 +4,7 @@
 //! of `docs/math.md`. All rounding is to nearest, ties to even, and every multiply-add marked *fma*
 //! is fused. The contract assumes the default floating-point environment (no flush-to-zero).
 
+pub(crate) mod activation;
 #[cfg(not(feature = "std"))]
 #[path = "spec/math_libm.rs"]
 mod math;
@@ -12,6 +13,8 @@ mod math;
 mod math;
 
 use math::{fma, rne, rne_f64};
+
+pub use activation::Activation;
 
 /// Largest `K`: with 8-bit operands, `65 536 · 255 · 127 < 2^31`, so no accumulator can overflow
 /// (eq. 5). Nor does one with weights of −128, `65 536 · 255 · 128 = 2^31 − 2^23`.
@@ -91,6 +94,14 @@ pub fn code(x: f32, inv: f32, t: f32, max: u8) -> u8 {
     } else {
         0 // also NaN: every comparison with it is false
     }
+}
+
+/// The larger of `most` and the magnitude of `x`; NaN is left out (eq. 30).
+#[inline]
+pub fn raise(most: f32, x: f32) -> f32 {
+    let magnitude = x.abs();
+    // Not `max`, which is more than one instruction; false for NaN.
+    if magnitude > most { magnitude } else { most }
 }
 
 /// Step of an operand that is quantized at run time (eq. 30): `largest / levels`, with `largest` its

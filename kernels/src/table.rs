@@ -5,7 +5,7 @@
 //! kernel iterate the table, so a new row needs no edit anywhere else.
 
 use crate::arch;
-use crate::row::{Epilogue, MicroKernel, Prologue};
+use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use crate::scalar;
 
 /// All micro-kernels of this target, the scalar rows first.
@@ -18,6 +18,11 @@ pub fn prologues() -> impl Iterator<Item = &'static Prologue> {
     scalar::PROLOGUES.iter().chain(arch::PROLOGUES)
 }
 
+/// All leaves of largest magnitudes of this target.
+pub fn absmaxes() -> impl Iterator<Item = &'static Absmax> {
+    scalar::ABSMAXES.iter().chain(arch::ABSMAXES)
+}
+
 /// All epilogues of this target.
 pub fn epilogues() -> impl Iterator<Item = &'static Epilogue> {
     scalar::EPILOGUES.iter().chain(arch::EPILOGUES)
@@ -27,6 +32,7 @@ pub fn epilogues() -> impl Iterator<Item = &'static Epilogue> {
 mod tests {
     use super::*;
     use crate::layout::Tile;
+    use crate::output::Destination;
     use crate::view::Elem;
 
     #[test]
@@ -41,6 +47,7 @@ mod tests {
             names.push(row.name);
         }
         names.extend(prologues().map(|row| row.name));
+        names.extend(absmaxes().map(|row| row.name));
         names.extend(epilogues().map(|row| row.name));
         let count = names.len();
         names.sort_unstable();
@@ -49,20 +56,24 @@ mod tests {
     }
 
     #[test]
-    fn every_isa_with_micro_kernels_has_prologues_and_epilogues() {
+    fn every_isa_with_micro_kernels_has_the_other_leaves() {
         for row in micro_kernels() {
+            let isa = row.isa.base();
             for elem in Elem::ALL {
-                let isa = row.isa.base();
                 assert!(prologues().any(|p| p.isa == isa && p.source == elem));
-                assert!(epilogues().any(|e| e.isa == isa && e.destination == elem));
+                assert!(absmaxes().any(|a| a.isa == isa && a.source == elem));
+            }
+            for destination in Destination::ALL {
+                assert!(epilogues().any(|e| e.isa == isa && e.destination == destination));
             }
         }
     }
 
     /// So that making them ready asks for no permission.
     #[test]
-    fn prologues_and_epilogues_are_of_base_sets() {
+    fn the_other_leaves_are_of_base_sets() {
         assert!(prologues().all(|row| row.isa == row.isa.base()));
+        assert!(absmaxes().all(|row| row.isa == row.isa.base()));
         assert!(epilogues().all(|row| row.isa == row.isa.base()));
     }
 }

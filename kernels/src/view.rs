@@ -2,9 +2,13 @@
 //!
 //! The element type is a value here and not a type parameter: kernels are chosen by it at run time.
 
-use core::{error, fmt, marker::PhantomData, slice};
+use core::{marker::PhantomData, slice};
 
 use half::{bf16, f16};
+
+use crate::cells::{Cells, checked, offset};
+
+pub use crate::cells::ViewError;
 
 /// Element type of a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,12 +40,6 @@ impl Elem {
             Elem::F16 => "f16",
             Elem::Bf16 => "bf16",
         }
-    }
-
-    /// Where the element of that number is. A part of a view that has no elements may be past the end, and
-    /// of a view without elements, at any number; hence pointers that wrap.
-    const fn bytes(self, elements: usize) -> usize {
-        elements.wrapping_mul(self.size())
     }
 }
 
@@ -91,77 +89,6 @@ impl Element for bf16 {
     }
     fn from_f32(value: f32) -> bf16 {
         bf16::from_f32(value)
-    }
-}
-
-/// Why memory is no view of a matrix: the elements do not hold the rows, or the rows overlap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ViewError {
-    /// Rows asked for.
-    pub rows: usize,
-    /// Columns asked for.
-    pub cols: usize,
-    /// Elements from one row to the next that were asked for.
-    pub stride: usize,
-    /// Elements given.
-    pub len: usize,
-}
-
-impl fmt::Display for ViewError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ViewError {
-            rows,
-            cols,
-            stride,
-            len,
-        } = *self;
-        if rows > 1 && stride < cols {
-            return write!(
-                f,
-                "expected a stride of at least {cols} columns, got {stride}"
-            );
-        }
-        write!(f, "expected ")?;
-        match span(rows, cols, stride) {
-            Some(needed) => write!(f, "{needed} elements")?,
-            None => write!(f, "more elements than memory has")?,
-        }
-        write!(
-            f,
-            " for {rows} rows of {cols} that begin {stride} apart, got {len}"
-        )
-    }
-}
-
-impl error::Error for ViewError {}
-
-/// Elements that a `rows × cols` view of a row stride spans; `None` if that overflows or if rows
-/// overlap (`stride < cols`).
-const fn span(rows: usize, cols: usize, stride: usize) -> Option<usize> {
-    if rows == 0 || cols == 0 {
-        return Some(0);
-    }
-    if rows > 1 && stride < cols {
-        return None;
-    }
-    match (rows - 1).checked_mul(stride) {
-        Some(start) => start.checked_add(cols),
-        None => None,
-    }
-}
-
-/// Checks that `len` elements hold the view, and returns its stride.
-fn checked(rows: usize, cols: usize, stride: usize, len: usize) -> Result<usize, ViewError> {
-    match span(rows, cols, stride) {
-        // A stride has no meaning without two rows of elements, and must not overflow.
-        Some(needed) if needed <= len => Ok(if rows > 1 && cols > 0 { stride } else { cols }),
-        _ => Err(ViewError {
-            rows,
-            cols,
-            stride,
-            len,
-        }),
     }
 }
 
@@ -232,8 +159,24 @@ impl<'a> MatRef<'a> {
     pub fn rows_range(&self, from: usize, to: usize) -> MatRef<'a> {
         assert!(from <= to && to <= self.rows, "rows out of range");
         MatRef {
-            ptr: self.ptr.wrapping_add(self.elem.bytes(from * self.stride)),
+            ptr: self
+                .ptr
+                .wrapping_add(offset(from * self.stride, self.elem.size())),
             rows: to - from,
+            ..*self
+        }
+    }
+
+    /// Columns `from..to`.
+    ///
+    /// # Panics
+    ///
+    /// If the range is not within `0..cols`.
+    pub fn cols_range(&self, from: usize, to: usize) -> MatRef<'a> {
+        assert!(from <= to && to <= self.cols, "columns out of range");
+        MatRef {
+            ptr: self.ptr.wrapping_add(offset(from, self.elem.size())),
+            cols: to - from,
             ..*self
         }
     }
@@ -261,16 +204,9 @@ impl<'a> MatRef<'a> {
 /// A mutable matrix view, `rows × cols`, row-major with a row stride in elements.
 #[derive(Debug)]
 pub struct MatMut<'a> {
-    ptr: *mut u8,
+    cells: Cells<'a>,
     elem: Elem,
-    rows: usize,
-    cols: usize,
-    stride: usize,
-    data: PhantomData<&'a mut [u8]>,
 }
-
-// SAFETY: a `MatMut` is a unique borrow of plain numbers.
-unsafe impl Send for MatMut<'_> {}
 
 impl<'a> MatMut<'a> {
     /// A view of `data` as `rows` rows of `cols` elements that begin `stride` elements apart.
@@ -285,28 +221,24 @@ impl<'a> MatMut<'a> {
         stride: usize,
     ) -> Result<Self, ViewError> {
         Ok(MatMut {
-            stride: checked(rows, cols, stride, data.len())?,
-            ptr: data.as_mut_ptr().cast(),
+            cells: Cells::new(data, rows, cols, stride)?,
             elem: T::ELEM,
-            rows,
-            cols,
-            data: PhantomData,
         })
     }
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.cells.rows()
     }
 
     /// Number of columns.
     pub fn cols(&self) -> usize {
-        self.cols
+        self.cells.cols()
     }
 
     /// Elements from one row to the next; the number of columns where there are no two rows of elements.
     pub fn stride(&self) -> usize {
-        self.stride
+        self.cells.stride()
     }
 
     /// Element type.
@@ -320,21 +252,9 @@ impl<'a> MatMut<'a> {
     ///
     /// If the block is not within the view.
     pub fn block(&mut self, row: usize, rows: usize, col: usize, cols: usize) -> MatMut<'_> {
-        assert!(
-            row <= self.rows && rows <= self.rows - row,
-            "rows out of range"
-        );
-        assert!(
-            col <= self.cols && cols <= self.cols - col,
-            "columns out of range"
-        );
         MatMut {
-            ptr: self
-                .ptr
-                .wrapping_add(self.elem.bytes(row * self.stride + col)),
-            rows,
-            cols,
-            ..*self
+            cells: self.cells.block(row, rows, col, cols),
+            elem: self.elem,
         }
     }
 
@@ -344,13 +264,9 @@ impl<'a> MatMut<'a> {
     ///
     /// If `row` is more than the number of rows.
     pub fn split_rows(self, row: usize) -> (MatMut<'a>, MatMut<'a>) {
-        assert!(row <= self.rows, "rows out of range");
-        let below = MatMut {
-            ptr: self.ptr.wrapping_add(self.elem.bytes(row * self.stride)),
-            rows: self.rows - row,
-            ..self
-        };
-        (MatMut { rows: row, ..self }, below)
+        let elem = self.elem;
+        let (above, below) = self.cells.split_rows(row);
+        (MatMut { cells: above, elem }, MatMut { cells: below, elem })
     }
 
     /// The columns before `col` and the columns from it on. The halves interleave in memory and
@@ -360,17 +276,13 @@ impl<'a> MatMut<'a> {
     ///
     /// If `col` is more than the number of columns.
     pub fn split_cols(self, col: usize) -> (MatMut<'a>, MatMut<'a>) {
-        assert!(col <= self.cols, "columns out of range");
-        let right = MatMut {
-            ptr: self.ptr.wrapping_add(self.elem.bytes(col)),
-            cols: self.cols - col,
-            ..self
-        };
-        (MatMut { cols: col, ..self }, right)
+        let elem = self.elem;
+        let (left, right) = self.cells.split_cols(col);
+        (MatMut { cells: left, elem }, MatMut { cells: right, elem })
     }
 
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.ptr
+    pub(crate) fn into_cells(self) -> Cells<'a> {
+        self.cells
     }
 }
 
@@ -410,10 +322,14 @@ mod tests {
         let view = MatRef::new(&data, 3, 3, 4).unwrap();
         assert_eq!(view.row::<f32>(2), [8.0, 9.0, 10.0]);
         assert_eq!(view.rows_range(1, 3).row::<f32>(0), [4.0, 5.0, 6.0]);
+        assert_eq!(view.cols_range(1, 3).row::<f32>(2), [9.0, 10.0]);
+        assert!(view.cols_range(3, 3).row::<f32>(2).is_empty());
         let empty = MatRef::new::<f32>(&[], 9, 0, 5).unwrap();
         assert!(empty.row::<f32>(8).is_empty());
         let refused = |read: fn(MatRef<'_>)| std::panic::catch_unwind(|| read(view)).is_err();
         assert!(refused(|view| _ = view.row::<f32>(3)));
+        assert!(refused(|view| _ = view.cols_range(2, 4)));
+        assert!(refused(|view| _ = view.cols_range(2, 1)));
         assert!(refused(|view| _ = view.row::<bf16>(0)));
     }
 

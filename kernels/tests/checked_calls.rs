@@ -8,8 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use guarded::Guarded;
 use half::{bf16, f16};
-use noisyquant_kernels::ready::{self, Channels, CodeForm, Codes, Panels, Ready};
-use noisyquant_kernels::row::{Epilogue, MicroKernel, Prologue};
+use noisyquant_kernels::output::{CodeForm, Coding, Destination, Output};
+use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
+use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use noisyquant_kernels::spec::MAX_K;
 use noisyquant_kernels::table;
 use noisyquant_kernels::view::{Elem, MatMut, MatRef};
@@ -89,7 +90,7 @@ impl Operands {
         let y = MatMut::new(&mut y, 2, columns, columns).unwrap();
         !refused(|| {
             self.kernel
-                .run_block(codes, panels, epilogue, channels, &mut working, y)
+                .run_block(codes, panels, epilogue, channels, &mut working, y.into())
         })
     }
 }
@@ -119,7 +120,7 @@ fn operands_that_do_not_belong_together_are_refused() {
 #[test]
 fn an_output_of_other_channels_than_the_weights_is_refused() {
     for kernel in kernels() {
-        let epilogue = ready::epilogue(kernel.isa, Elem::F32).unwrap();
+        let epilogue = ready::epilogue(kernel.isa, Destination::Store(Elem::F32)).unwrap();
         let nr = kernel.tile.nr;
         let mut operands = Operands::new(kernel);
         assert!(operands.run_block(epilogue, 2 * nr), "{}", kernel.name);
@@ -190,6 +191,17 @@ fn prologues_of_nothing_do_nothing() {
     }
 }
 
+#[test]
+fn magnitudes_of_nothing_change_nothing() {
+    for row in table::absmaxes().filter_map(Absmax::ready) {
+        for (rows, cols) in EMPTY.into_iter().filter(|(_, cols)| *cols < 9) {
+            let mut most = vec![1.5; cols];
+            row.raise(empty_view(row.source, rows, cols), &mut most);
+            assert_eq!(most, vec![1.5; cols], "{} {rows} {cols}", row.name);
+        }
+    }
+}
+
 fn empty_view(elem: Elem, rows: usize, cols: usize) -> MatRef<'static> {
     match elem {
         Elem::F32 => MatRef::new::<f32>(&[], rows, cols, usize::MAX),
@@ -199,13 +211,26 @@ fn empty_view(elem: Elem, rows: usize, cols: usize) -> MatRef<'static> {
     .unwrap()
 }
 
-fn empty_output(elem: Elem, rows: usize, cols: usize) -> MatMut<'static> {
-    match elem {
-        Elem::F32 => MatMut::new::<f32>(&mut [], rows, cols, usize::MAX),
-        Elem::F16 => MatMut::new::<f16>(&mut [], rows, cols, usize::MAX),
-        Elem::Bf16 => MatMut::new::<bf16>(&mut [], rows, cols, usize::MAX),
+fn empty_output(destination: Destination, rows: usize, cols: usize) -> Output<'static> {
+    let y = match destination {
+        Destination::Store(Elem::F16) => MatMut::new::<f16>(&mut [], rows, cols, usize::MAX),
+        Destination::Store(Elem::Bf16) => MatMut::new::<bf16>(&mut [], rows, cols, usize::MAX),
+        _ => MatMut::new::<f32>(&mut [], rows, cols, usize::MAX),
+    };
+    match destination {
+        Destination::Store(_) => y.unwrap().into(),
+        Destination::Add => Output::add(y.unwrap()),
+        Destination::Code => {
+            // As many columns as have a multiplier.
+            let some = &[1.0; 5][..cols.min(5)];
+            let coding = Coding {
+                inv: some,
+                t: some,
+                form: CodeForm { max: 1, offset: 0 },
+            };
+            Output::codes(&mut [], rows, usize::MAX, coding).unwrap()
+        }
     }
-    .unwrap()
 }
 
 const NO_CHANNELS: Channels<'static> = Channels {
@@ -232,8 +257,8 @@ fn epilogues_of_nothing_do_nothing() {
 fn products_of_nothing_do_nothing() {
     for kernel in kernels() {
         for (rows, cols) in EMPTY {
-            for elem in Elem::ALL {
-                let epilogue = ready::epilogue(kernel.isa, elem).unwrap();
+            for destination in Destination::ALL {
+                let epilogue = ready::epilogue(kernel.isa, destination).unwrap();
                 let codes = Codes {
                     bytes: &[],
                     stride: usize::MAX,
@@ -242,7 +267,7 @@ fn products_of_nothing_do_nothing() {
                     max: 1,
                 };
                 let panels = Panels { bytes: &[], max: 1 };
-                let y = empty_output(elem, rows, cols);
+                let y = empty_output(destination, rows, cols);
                 kernel.run_block(codes, panels, epilogue, NO_CHANNELS, &mut [], y);
                 if rows == 0 {
                     kernel.run(codes, panels, &mut []);

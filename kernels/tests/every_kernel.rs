@@ -15,7 +15,7 @@ use std::io::Write;
 use half::{bf16, f16};
 use noisyquant_kernels::isa::Isa;
 use noisyquant_kernels::ready;
-use noisyquant_kernels::row::{Epilogue, MicroKernel, Prologue};
+use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use noisyquant_kernels::table;
 use noisyquant_kernels::view::Elem;
 
@@ -72,12 +72,16 @@ fn every_kernel() {
         }
         names.push(row.name);
     }
-    for row in table::epilogues().filter_map(Epilogue::ready) {
-        match row.destination {
-            Elem::F32 => checks::epilogue::check::<f32>(row),
-            Elem::F16 => checks::epilogue::check::<f16>(row),
-            Elem::Bf16 => checks::epilogue::check::<bf16>(row),
+    for row in table::absmaxes().filter_map(Absmax::ready) {
+        match row.source {
+            Elem::F32 => checks::absmax::check::<f32>(row),
+            Elem::F16 => checks::absmax::check::<f16>(row),
+            Elem::Bf16 => checks::absmax::check::<bf16>(row),
         }
+        names.push(row.name);
+    }
+    for row in table::epilogues().filter_map(Epilogue::ready) {
+        checks::epilogue::check(row);
         names.push(row.name);
     }
     // Not `print!`, which the test harness would swallow.
@@ -113,4 +117,5 @@ fn rows_of_missing_sets_are_not_ready() {
         Isa::Amx
     };
     assert!(ready::prologue(foreign, Elem::F32).is_none());
+    assert!(ready::absmax(foreign, Elem::F32).is_none());
 }

@@ -14,8 +14,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use guarded::Guarded;
 use half::f16;
-use noisyquant_kernels::ready::{self, Channels, CodeForm, Codes, Panels, Ready};
-use noisyquant_kernels::row::{Epilogue, MicroKernel, Prologue};
+use noisyquant_kernels::output::{CodeForm, Coding, Destination, Output};
+use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
+use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use noisyquant_kernels::table;
 use noisyquant_kernels::view::{Elem, MatMut, MatRef};
 
@@ -94,7 +95,8 @@ impl Product {
             scale: &scale,
             bias: &bias,
         };
-        let epilogue = ready::epilogue(kernel.isa, Elem::F32).expect("that of the kernel's base");
+        let epilogue = ready::epilogue(kernel.isa, Destination::Store(Elem::F32))
+            .expect("that of the kernel's base");
         let (columns, cells) = (kernel.tile.nr, self.rows * kernel.tile.nr);
         let (mut y, mut narrow) = (vec![0f32; cells], vec![f16::ZERO; cells]);
         let y = match self.output {
@@ -103,7 +105,8 @@ impl Product {
         };
         let y = y.expect("whole rows");
         let working = &mut sums[self.sums_past..];
-        let block = message(|| kernel.run_block(codes, panels, epilogue, channels, working, y));
+        let block =
+            message(|| kernel.run_block(codes, panels, epilogue, channels, working, y.into()));
         [product, block]
     }
 }
@@ -119,7 +122,7 @@ fn a_spoilt_product_or_block_stops_at_its_assertion() {
             panel: k * nr,
             ..fits
         };
-        let inputs = "inputs: a multiple of 64";
+        let inputs = "inputs: from 1 to 65536";
         // What both say, ...
         for (what, spoilt, expected) in [
             (
@@ -131,8 +134,8 @@ fn a_spoilt_product_or_block_stops_at_its_assertion() {
                 "inputs",
             ),
             ("no inputs", of(0), inputs),
-            ("32 inputs", of(32), inputs),
-            ("96 inputs", of(96), inputs),
+            ("65 panels of no inputs", of(65_537), "inputs"),
+            ("a panel of 63 inputs", of(63), "panels of 64 inputs"),
             (
                 "a short panel",
                 Product {
@@ -242,7 +245,7 @@ fn a_spoilt_product_or_block_stops_at_its_assertion() {
                     output: Elem::F16,
                     ..fits
                 },
-                "destination type",
+                "destination",
             ),
             (
                 "short comp",
@@ -340,6 +343,22 @@ impl Quantize {
 }
 
 #[test]
+fn spoilt_magnitudes_stop_at_their_assertion() {
+    let rows = table::absmaxes().filter_map(Absmax::ready);
+    for row in rows.filter(|row| row.source == Elem::F32) {
+        let (wide, narrow) = ([0f32; 140], [f16::ZERO; 140]);
+        let wide = MatRef::new(&wide, 2, 70, 70).unwrap();
+        let narrow = MatRef::new(&narrow, 2, 70, 70).unwrap();
+        let said = |x: MatRef<'_>, most: usize| message(|| row.raise(x, &mut vec![0.0; most]));
+        assert_eq!(said(wide, 70), "", "{}", row.name);
+        assert!(said(narrow, 70).contains("source type"), "{}", row.name);
+        for most in [0, 69, 71] {
+            assert!(said(wide, most).contains("columns"), "{}", row.name);
+        }
+    }
+}
+
+#[test]
 fn a_spoilt_prologue_stops_at_its_assertion() {
     let rows = table::prologues().filter_map(Prologue::ready);
     for row in rows.filter(|row| row.source == Elem::F32) {
@@ -398,7 +417,7 @@ fn a_spoilt_prologue_stops_at_its_assertion() {
 #[test]
 fn a_spoilt_epilogue_stops_at_its_assertion() {
     let rows = table::epilogues().filter_map(Epilogue::ready);
-    for row in rows.filter(|row| row.destination == Elem::F32) {
+    for row in rows.filter(|row| row.destination == Destination::Store(Elem::F32)) {
         let said = |elem: Elem, sums: usize, columns: usize, channels: [usize; 3]| {
             let (mut wide, mut narrow) = (vec![0f32; 2 * columns], vec![f16::ZERO; 2 * columns]);
             let y = match elem {
@@ -413,17 +432,13 @@ fn a_spoilt_epilogue_stops_at_its_assertion() {
                 bias: &bias,
             };
             let (sums, y) = (vec![0i32; sums], y.expect("whole rows"));
-            message(|| row.finish(&sums, 8, channels, y))
+            message(|| row.finish(&sums, 8, channels, y.into()))
         };
         assert_eq!(said(Elem::F32, 16, 8, [8; 3]), "", "{}", row.name);
         let other = said(Elem::F16, 16, 8, [8; 3]);
-        assert!(other.contains("destination type"), "{}: {other}", row.name);
+        assert!(other.contains("destination"), "{}: {other}", row.name);
         let nothing = said(Elem::F16, 16, 0, [8; 3]);
-        assert!(
-            nothing.contains("destination type"),
-            "{}: {nothing}",
-            row.name
-        );
+        assert!(nothing.contains("destination"), "{}: {nothing}", row.name);
         assert_eq!(
             said(Elem::F32, 15, 8, [8; 3]),
             "accumulators",
@@ -435,4 +450,29 @@ fn a_spoilt_epilogue_stops_at_its_assertion() {
             assert_eq!(said(Elem::F32, 16, 8, channels), "channels", "{}", row.name);
         }
     }
+}
+
+#[test]
+fn outputs_that_do_not_fit_are_refused() {
+    let form = CodeForm {
+        max: 255,
+        offset: 0,
+    };
+    let said = |inv: usize, t: usize| {
+        let (inv, t) = (vec![1.0; inv], vec![0.0; t]);
+        let (inv, t) = (&inv[..], &t[..]);
+        message(move || {
+            let coding = Coding { inv, t, form };
+            Output::codes(&mut [0; 8], 2, 4, coding).expect("room for two rows");
+        })
+    };
+    assert_eq!(said(4, 4), "");
+    assert!(said(4, 3).contains("multipliers and offsets"));
+    assert!(said(5, 5).contains("room for two rows"));
+    let narrow = message(|| {
+        let mut numbers = [f16::ZERO; 4];
+        let y = MatMut::new(&mut numbers, 2, 2, 2).expect("whole rows");
+        _ = Output::add(y);
+    });
+    assert!(narrow.contains("what outputs are added to"), "{narrow}");
 }

@@ -7,7 +7,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use noisyquant_kernels::layout::padded_k;
-use noisyquant_kernels::ready::CodeForm;
+use noisyquant_kernels::output::CodeForm;
 use noisyquant_kernels::spec;
 
 use super::affine::Affine;

@@ -4,12 +4,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::spec::Activation;
 use noisyquant_kernels::view::{Element, MatMut, MatRef};
 
 use super::assemble;
+use super::codes::Codes;
 use super::numbers::{Numbers, Params};
+use super::operands::{Input, Output};
 use crate::check;
 use crate::error::Error;
+use crate::run::block::Operand;
 use crate::run::executor::Executor;
 use crate::run::memory::Scratch;
 use crate::run::panels::PackedWeights;
@@ -135,13 +139,46 @@ impl QuantLinear {
         scratch: &mut Scratch<'_>,
         executor: Executor<'_>,
     ) -> Result<(), Error> {
-        let rows = x.rows();
-        check::shape("input", (rows, self.pass.k), (rows, x.cols()))?;
-        check::shape("output", (rows, self.pass.n), (y.rows(), y.cols()))?;
+        let (input, output) = (Input::Rows(x), Output::Rows(y));
+        self.forward_with(input, Activation::Identity, output, scratch, executor)
+    }
+
+    /// Runs the layer with what is before and after it: `input` may be codes that the layer before has made
+    /// for it, an activation is taken of each output, and `output` may be a residual that outputs are added
+    /// to, or codes for the layer after it. Each output is made in one go, with the same bits as by one step
+    /// after the other. Otherwise as [`forward_into`](Self::forward_into); [`Codes`](crate::Codes) has an
+    /// example.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if a shape does not fit, codes are for another layer, outputs should be added to other
+    /// elements than f32, or `scratch` is too small.
+    pub fn forward_with(
+        &self,
+        input: Input<'_>,
+        activation: Activation,
+        output: Output<'_, '_>,
+        scratch: &mut Scratch<'_>,
+        executor: Executor<'_>,
+    ) -> Result<(), Error> {
+        let (k, n) = (self.pass.k, self.pass.n);
+        let (rows, x) = match input {
+            Input::Rows(x) => {
+                check::shape("input", (x.rows(), k), (x.rows(), x.cols()))?;
+                (x.rows(), Operand::Rows(x))
+            }
+            Input::Codes(codes) => (codes.rows(), Operand::Codes(codes.read_by(&self.pass)?)),
+        };
+        let y = output.of(rows, n)?;
         if rows == 0 {
             return Ok(());
         }
-        tasks::run(&self.pass, x, y, scratch, executor)
+        tasks::run(&self.pass, x, y.activated(activation), scratch, executor)
+    }
+
+    /// What a call needs.
+    pub(crate) fn pass(&self) -> &Arc<Pass> {
+        &self.pass
     }
 
     /// Scratch for calls of up to `max_rows` rows on the [default executor](Executor::default).
@@ -157,13 +194,34 @@ impl QuantLinear {
     /// Bytes of scratch for calls of up to `max_rows` rows on an executor of so many threads. A call on more
     /// threads than its scratch is made for uses fewer.
     pub fn scratch_bytes(&self, max_rows: usize, threads: usize) -> usize {
-        // A call of fewer rows never has higher blocks than this.
-        let highest = self.pass.plan(usize::MAX, 1).block_rows;
-        let rows = max_rows.min(highest).max(1);
-        // Nor more tasks than are worth it for the most rows.
-        let tasks = self.pass.plan(max_rows, threads).tasks;
-        let task = self.pass.plan(rows, 1).task_bytes();
-        task.saturating_mul(tasks)
+        self.pass.scratch_bytes(max_rows, threads)
+    }
+
+    /// Room for the codes of up to `max_rows` rows of inputs of this layer, which another layer writes; none
+    /// are there yet. A clone of this layer may read them, too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Codes`] if the layer has a twin quantizer, whose codes do not fit a byte; [`Error::Memory`]
+    /// if there is not so much.
+    pub fn codes(&self, max_rows: usize) -> Result<Codes<'static>, Error> {
+        let memory = Scratch::try_with_bytes(self.codes_bytes(max_rows))?;
+        Codes::new(&self.pass, max_rows, memory)
+    }
+
+    /// As [`codes`](Self::codes), in memory of the host: [`codes_bytes`](Self::codes_bytes) at an address
+    /// that is a multiple of [`Scratch::ALIGN`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Codes`] as there; [`Error::Alignment`] or [`Error::ScratchTooSmall`] for other memory.
+    pub fn codes_in<'a>(&self, max_rows: usize, memory: &'a mut [u8]) -> Result<Codes<'a>, Error> {
+        Codes::new(&self.pass, max_rows, Scratch::from_slice(memory)?)
+    }
+
+    /// Bytes of the codes of `max_rows` rows.
+    pub fn codes_bytes(&self, max_rows: usize) -> usize {
+        Codes::bytes(&self.pass, max_rows)
     }
 
     /// Which kernel and blocking a call of `rows` rows will run on the [default

@@ -2,7 +2,10 @@
 
 pub(crate) mod affine;
 pub(crate) mod assemble;
+pub(crate) mod codes;
 #[cfg(feature = "io")]
 pub mod io;
 pub(crate) mod linear;
+pub(crate) mod mlp;
 pub(crate) mod numbers;
+pub(crate) mod operands;

@@ -3,41 +3,84 @@
 
 use core::ops::Range;
 
-use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::layout::codes_stride;
+use noisyquant_kernels::output::Output;
 use noisyquant_kernels::ready::{Codes, Ready};
 use noisyquant_kernels::row::MicroKernel;
-use noisyquant_kernels::view::{MatMut, MatRef};
+use noisyquant_kernels::view::MatRef;
 
 use super::pass::{Pass, Planes};
 use super::plan::Plan;
+
+/// What a layer reads.
+#[derive(Clone, Copy)]
+pub(crate) enum Operand<'a> {
+    /// Numbers, which it quantizes.
+    Rows(MatRef<'a>),
+    /// Codes that another layer made for it, as its kernel stores them.
+    Codes(CodeRows<'a>),
+}
+
+/// Rows of codes, `stride` bytes each.
+#[derive(Clone, Copy)]
+pub(crate) struct CodeRows<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) stride: usize,
+}
+
+impl Operand<'_> {
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Operand::Rows(x) => x.rows(),
+            Operand::Codes(codes) => codes.bytes.len() / codes.stride,
+        }
+    }
+
+    pub(crate) fn range(&self, rows: Range<usize>) -> Self {
+        match self {
+            Operand::Rows(x) => Operand::Rows(x.rows_range(rows.start, rows.end)),
+            Operand::Codes(codes) => Operand::Codes(CodeRows {
+                bytes: &codes.bytes[rows.start * codes.stride..rows.end * codes.stride],
+                ..*codes
+            }),
+        }
+    }
+}
 
 /// Computes the output channels of `panels` for all rows of `x` into `y`, on this thread.
 /// `scratch` is [`Plan::task_bytes`] long.
 pub(crate) fn run(
     pass: &Pass,
     plan: &Plan,
-    x: MatRef<'_>,
-    mut y: MatMut<'_>,
+    x: Operand<'_>,
+    mut y: Output<'_>,
     panels: Range<usize>,
     scratch: &mut [u8],
 ) {
     let micro = pass.kernels.micro;
-    let epilogue = pass.kernels.epilogue(y.elem());
-    let stride = codes_stride(x.cols());
+    let epilogue = pass.kernels.epilogue(y.destination());
     let columns = y.cols();
     let Parts {
-        codes,
+        codes: room,
         wide,
         working,
     } = Parts::of(plan, scratch);
     for block in steps(x.rows(), plan.block_rows) {
-        let used = pass.quantize(x.rows_range(block.start, block.end), codes, stride);
-        let (bytes, stride) = as_read(micro, &codes[..used], stride, wide);
+        let codes = match x.range(block.clone()) {
+            Operand::Rows(x) => {
+                let stride = codes_stride(pass.k);
+                let used = pass.quantize(x, room, stride);
+                let bytes = &room[..used];
+                CodeRows { bytes, stride }
+            }
+            Operand::Codes(codes) => codes,
+        };
+        let (bytes, stride) = as_read(micro, codes.bytes, codes.stride, wide);
         let codes = Codes {
             bytes,
             stride,
             rows: block.len(),
-            k: padded_k(pass.k),
+            k: pass.k,
             max: pass.max_code(),
         };
         let out = y.block(block.start, block.len(), 0, columns);
@@ -68,10 +111,10 @@ fn two_planes(
     shift: u32,
     panels: Range<usize>,
     working: &mut [i32],
-    mut y: MatMut<'_>,
+    mut y: Output<'_>,
 ) {
     let (micro, nr) = (pass.kernels.micro, pass.kernels.micro.tile.nr);
-    let epilogue = pass.kernels.epilogue(y.elem());
+    let epilogue = pass.kernels.epilogue(y.destination());
     let (fine_sums, rest) = working.split_at_mut(plan.accumulators());
     let coarse_sums = &mut rest[..plan.accumulators()];
     for panel in panels.clone() {

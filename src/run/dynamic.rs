@@ -1,13 +1,13 @@
-//! Products of two activations, such as attention's: both operands are quantized at run time.
+//! Operands of products of two activations, such as attention's: both are quantized at run time.
 
-use half::{bf16, f16};
 use noisyquant_kernels::isa::Isa;
 use noisyquant_kernels::layout::{codes_stride, padded_k};
-use noisyquant_kernels::ready::{Channels, CodeForm, Codes, Panels};
+use noisyquant_kernels::output::CodeForm;
+use noisyquant_kernels::ready::{Codes, Panels};
 use noisyquant_kernels::spec;
-use noisyquant_kernels::view::{Elem, Element, MatMut, MatRef};
+use noisyquant_kernels::view::MatRef;
 
-use super::block::{Parts, as_read, steps};
+use super::block::as_read;
 use super::memory::{Lines, Scratch};
 use super::plan::Plan;
 use super::select::{self, Kernels};
@@ -16,7 +16,10 @@ use crate::error::Error;
 
 /// Largest magnitude of a symmetric code. As the zero point it makes `0..=254` of `−127..=127`, so that
 /// −128, which is no weight code, does not occur, not even for NaN.
-const LEVELS: u8 = spec::max_weight(8) as u8;
+pub(super) const LEVELS: u8 = spec::max_weight(8) as u8;
+
+/// Columns that are searched for the largest magnitude at a time: whole registers of each kernel.
+const COLUMNS: usize = 64;
 
 /// The range of a left operand, and with it step and zero point of its 8-bit codes (eq. 31).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,13 +31,8 @@ pub enum DynamicRange {
 }
 
 impl DynamicRange {
-    /// The symmetric range of all numbers in `x`, NaN left out.
-    pub fn of(x: MatRef<'_>) -> DynamicRange {
-        DynamicRange::Symmetric(largest(x))
-    }
-
     /// Step, zero point and largest code.
-    fn affine(self) -> (f32, u8, u8) {
+    pub(super) fn affine(self) -> (f32, u8, u8) {
         match self {
             DynamicRange::Symmetric(a) => (spec::dynamic_step(a, LEVELS), LEVELS, 2 * LEVELS),
             DynamicRange::Positive(a) => (spec::dynamic_step(a, u8::MAX), 0, u8::MAX),
@@ -50,7 +48,7 @@ impl DynamicRange {
 /// same operands give the same bits on every CPU.
 ///
 /// ```
-/// use noisyquant::{DynamicMatmul, DynamicRange, MatMut, MatRef, Scratch};
+/// use noisyquant::{DynamicMatmul, MatMut, MatRef, Scratch};
 ///
 /// let (queries, keys) = ([1.0f32, -0.5, 0.25, 2.0], [0.5f32, 1.0, -1.0, 1.0, 2.0, 0.0]);
 /// let queries = MatRef::new(&queries, 2, 2, 2)?;
@@ -63,7 +61,7 @@ impl DynamicRange {
 ///
 /// let mut scores = [0f32; 6];
 /// let y = MatMut::new(&mut scores, 2, 3, 3)?;
-/// operand.multiply(queries, DynamicRange::of(queries), 1.0, y, &mut scratch)?;
+/// operand.multiply(queries, matmul.range(queries), 1.0, y, &mut scratch)?;
 /// for (score, exact) in scores.iter().zip([0.0, -1.5, 2.0, 2.125, 1.75, 0.5]) {
 ///     assert!((score - exact).abs() < 0.03);
 /// }
@@ -71,7 +69,7 @@ impl DynamicRange {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct DynamicMatmul {
-    kernels: Kernels,
+    pub(super) kernels: Kernels,
 }
 
 /// A packed right operand; see [`DynamicMatmul`].
@@ -80,10 +78,10 @@ pub struct DynamicOperand<'a> {
     matmul: DynamicMatmul,
     outputs: usize,
     inputs: usize,
-    panels: &'a [i8],
-    /// Of each output channel: the step of its weights, and the sum of their codes.
-    steps: &'a [f32],
-    sums: &'a [i32],
+    pub(super) panels: &'a [i8],
+    /// Of each output channel: the step of its weights, and the sum of their codes; of whole panels.
+    pub(super) steps: &'a [f32],
+    pub(super) sums: &'a [i32],
 }
 
 /// Room for a right operand.
@@ -110,6 +108,11 @@ impl DynamicMatmul {
         self.kernels.micro.isa
     }
 
+    /// The symmetric range of all numbers in `x`, NaN left out.
+    pub fn range(&self, x: MatRef<'_>) -> DynamicRange {
+        DynamicRange::Symmetric(self.largest(x))
+    }
+
     /// Bytes of memory for a right operand of `outputs` output channels and `inputs` inputs; `usize::MAX` for
     /// one that is larger than any.
     pub fn operand_bytes(&self, outputs: usize, inputs: usize) -> usize {
@@ -131,7 +134,36 @@ impl DynamicMatmul {
         let packing = self.packing_bytes(outputs, inputs);
         packing
             .max(self.packing_bytes(inputs, outputs))
-            .max(self.product_bytes(rows, outputs, inputs))
+            .max(self.call_bytes(rows, outputs, inputs))
+    }
+
+    /// Bytes of memory for the constants of a [`DynamicProduct`](crate::DynamicProduct) with such an operand.
+    pub fn product_bytes(&self, outputs: usize, inputs: usize) -> usize {
+        if !self.takes(outputs, inputs) {
+            return usize::MAX;
+        }
+        let layout = self.kernels.micro.tile.panel();
+        let whole = layout.panels(outputs).saturating_mul(layout.nr);
+        let inputs = 2 * Lines::bytes::<f32>(padded_k(inputs));
+        inputs.saturating_add(Lines::bytes::<i32>(whole).saturating_mul(3))
+    }
+
+    /// Bytes from one row of codes to the next in
+    /// [`DynamicProduct::multiply_codes`](crate::DynamicProduct::multiply_codes), for a right operand of so
+    /// many inputs; at least as many.
+    ///
+    /// # Panics
+    ///
+    /// If there are so many inputs that this overflows.
+    pub fn codes_stride(&self, inputs: usize) -> usize {
+        codes_stride(inputs)
+    }
+
+    /// What is subtracted from each code where it is stored for
+    /// [`DynamicProduct::multiply_codes`](crate::DynamicProduct::multiply_codes): 0, or 128 on instruction
+    /// sets that multiply signed bytes.
+    pub fn code_offset(&self) -> u8 {
+        self.kernels.micro.code_offset
     }
 
     /// Takes `w`, `[outputs, inputs]`, as the right operand of products `x · wᵀ`. All of it has one step.
@@ -149,7 +181,7 @@ impl DynamicMatmul {
     ) -> Result<DynamicOperand<'m>, Error> {
         let (n, k) = (w.rows(), w.cols());
         let room = self.room(n, k, memory)?;
-        let step = spec::dynamic_step(largest(w), LEVELS);
+        let step = spec::dynamic_step(self.largest(w), LEVELS);
         room.steps[..n].fill(step);
         let (codes, stride) = self.quantize_right(w, |_| step, scratch)?;
         let layout = self.kernels.micro.tile.panel();
@@ -171,8 +203,10 @@ impl DynamicMatmul {
     ) -> Result<DynamicOperand<'m>, Error> {
         let (n, k) = (w.cols(), w.rows());
         let room = self.room(n, k, memory)?;
-        largest_of_columns(w, &mut room.steps[..n]);
-        for step in &mut room.steps[..n] {
+        let steps = &mut room.steps[..n];
+        steps.fill(0.0);
+        self.kernels.absmax(w.elem()).raise(w, steps);
+        for step in steps {
             *step = spec::dynamic_step(*step, LEVELS);
         }
         let (codes, stride) = self.quantize_right(w, |column| room.steps[column], scratch)?;
@@ -274,19 +308,32 @@ impl DynamicMatmul {
         quantize.max((3 * padded).saturating_add(sums))
     }
 
-    /// Scratch of a product of up to `rows` rows.
-    fn product_bytes(&self, rows: usize, n: usize, k: usize) -> usize {
+    /// Scratch of a product of up to `rows` rows whose constants are there.
+    pub(super) fn task_bytes(&self, rows: usize, n: usize, k: usize) -> usize {
         let plan = |rows: usize| Plan::new(self.kernels.micro, (rows, k, n), 1, 1);
         // A call of fewer rows never has higher blocks than this.
         let highest = plan(usize::MAX).block_rows;
-        let layout = self.kernels.micro.tile.panel();
-        let whole = layout.panels(n).saturating_mul(layout.nr);
-        let constants = [
-            2 * Lines::bytes::<f32>(padded_k(k)),
-            Lines::bytes::<i32>(whole).saturating_mul(3),
-        ];
-        let task = plan(rows.min(highest).max(1)).task_bytes();
-        constants.into_iter().fold(task, usize::saturating_add)
+        plan(rows.min(highest).max(1)).task_bytes()
+    }
+
+    /// Scratch of a product of up to `rows` rows and its constants.
+    pub(super) fn call_bytes(&self, rows: usize, n: usize, k: usize) -> usize {
+        let constants = self.product_bytes(n, k);
+        constants.saturating_add(self.task_bytes(rows, n, k))
+    }
+
+    /// Largest magnitude, NaN left out.
+    fn largest(&self, x: MatRef<'_>) -> f32 {
+        if x.rows() == 0 {
+            return 0.0; // rows that are not there may have any number of columns
+        }
+        let (absmax, columns) = (self.kernels.absmax(x.elem()), x.cols());
+        let mut most = [0.0; COLUMNS];
+        for from in (0..columns).step_by(COLUMNS) {
+            let part = x.cols_range(from, columns.min(from + COLUMNS));
+            absmax.raise(part, &mut most[..part.cols()]);
+        }
+        most.into_iter().fold(0.0, f32::max)
     }
 }
 
@@ -305,96 +352,10 @@ impl DynamicOperand<'_> {
     pub fn matmul(&self) -> DynamicMatmul {
         self.matmul
     }
-
-    /// Writes `y = factor · x · w`, or `wᵀ`, with `w` the operand that was packed. `x` is
-    /// `[rows, inputs]`, its codes those of `range`, at whose ends they saturate; `y` is `[rows, outputs]`.
-    /// NaN has the code of the lower end of its range.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Shape`] if shapes do not fit; [`Error::Value`] for a factor that is not finite or a range
-    /// that is negative or NaN; [`Error::ScratchTooSmall`] if `scratch` has fewer than
-    /// [`scratch_bytes`](DynamicMatmul::scratch_bytes).
-    pub fn multiply(
-        &self,
-        x: MatRef<'_>,
-        range: DynamicRange,
-        factor: f32,
-        mut y: MatMut<'_>,
-        scratch: &mut Scratch<'_>,
-    ) -> Result<(), Error> {
-        let (m, n, k) = (x.rows(), self.outputs, self.inputs);
-        check::shape("left operand", (m, k), (m, x.cols()))?;
-        check::shape("output", (m, n), (y.rows(), y.cols()))?;
-        check::finite("factor", &[factor])?;
-        let (DynamicRange::Symmetric(end) | DynamicRange::Positive(end)) = range;
-        check::all("end of the range", "0 or more", &[end], |end| end >= 0.0)?;
-        if m == 0 {
-            return Ok(());
-        }
-        let kernels = &self.matmul.kernels;
-        let micro = kernels.micro;
-        let mut lines = Lines(scratch.first(self.matmul.product_bytes(m, n, k), m)?);
-        let (step, zero, max) = range.affine();
-        let (inv, t) = inputs(&mut lines, k, |_| step, zero);
-        let channels = self.channels(&mut lines, step, zero, factor);
-        let plan = Plan::new(micro, (m, k, n), 1, 1);
-        let parts = Parts::of(&plan, lines.0);
-        let prologue = kernels.prologue(x.elem());
-        let epilogue = kernels.epilogue(y.elem());
-        let form = CodeForm {
-            max,
-            offset: micro.code_offset,
-        };
-        let panels = Panels {
-            bytes: self.panels,
-            max: LEVELS,
-        };
-        for block in steps(m, plan.block_rows) {
-            let (rows, stride) = (block.len(), codes_stride(k));
-            let x = x.rows_range(block.start, block.end);
-            prologue.quantize(x, inv, t, form, parts.codes, stride);
-            let (bytes, stride) = as_read(micro, &parts.codes[..rows * stride], stride, parts.wide);
-            let codes = Codes {
-                bytes,
-                stride,
-                rows,
-                k: padded_k(k),
-                max,
-            };
-            let y = y.block(block.start, rows, 0, n);
-            micro.run_block(codes, panels, epilogue, channels, parts.working, y);
-        }
-        Ok(())
-    }
-
-    /// Constants of the output channels for a left operand of this step and zero point (eq. 32 and 33).
-    fn channels<'s>(
-        &self,
-        lines: &mut Lines<'s>,
-        step: f32,
-        zero: u8,
-        factor: f32,
-    ) -> Channels<'s> {
-        let whole = self.sums.len();
-        let (comp, scale, bias) = (lines.take(whole), lines.take(whole), lines.take(whole));
-        // The kernel sums Σ (u − offset) · wq, and Σ (u − zero) · wq is asked for. Sums wrap, and what they
-        // end in fits.
-        let offset = i32::from(self.matmul.kernels.micro.code_offset) - i32::from(zero);
-        for (comp, sum) in comp.iter_mut().zip(self.sums) {
-            *comp = offset.wrapping_mul(*sum);
-        }
-        scale.fill(0.0);
-        for (scale, right) in scale.iter_mut().zip(&self.steps[..self.outputs]) {
-            *scale = spec::dynamic_scale(step, *right, factor);
-        }
-        bias.fill(0.0);
-        Channels { comp, scale, bias }
-    }
 }
 
 /// Multipliers and offsets for an operand of `columns` columns with these steps and zero point (eq. 2).
-fn inputs<'s>(
+pub(super) fn inputs<'s>(
     lines: &mut Lines<'s>,
     columns: usize,
     step: impl Fn(usize) -> f32,
@@ -409,52 +370,4 @@ fn inputs<'s>(
     t[..columns].fill(f32::from(zero));
     t[columns..].fill(0.0);
     (inv, t)
-}
-
-/// Largest magnitude, NaN left out.
-fn largest(x: MatRef<'_>) -> f32 {
-    if x.cols() == 0 {
-        return 0.0; // of rows without elements there may be any number
-    }
-    /// One magnitude a lane, so that the compiler can compare vectors.
-    fn of<T: Element>(x: MatRef<'_>) -> f32 {
-        let mut lanes = [0f32; 16];
-        for row in 0..x.rows() {
-            let (whole, rest) = x.row::<T>(row).as_chunks::<16>();
-            for numbers in whole {
-                raise(&mut lanes, numbers);
-            }
-            raise(&mut lanes, rest);
-        }
-        lanes.into_iter().fold(0.0, f32::max)
-    }
-    match x.elem() {
-        Elem::F32 => of::<f32>(x),
-        Elem::F16 => of::<f16>(x),
-        Elem::Bf16 => of::<bf16>(x),
-    }
-}
-
-/// Largest magnitude of each column, NaN left out.
-fn largest_of_columns(x: MatRef<'_>, columns: &mut [f32]) {
-    fn of<T: Element>(x: MatRef<'_>, columns: &mut [f32]) {
-        for row in 0..x.rows() {
-            raise(columns, x.row::<T>(row));
-        }
-    }
-    columns.fill(0.0);
-    match x.elem() {
-        Elem::F32 => of::<f32>(x, columns),
-        Elem::F16 => of::<f16>(x, columns),
-        Elem::Bf16 => of::<bf16>(x, columns),
-    }
-}
-
-/// Raises each of `most` to the magnitude of its number.
-fn raise<T: Element>(most: &mut [f32], numbers: &[T]) {
-    for (most, number) in most.iter_mut().zip(numbers) {
-        let magnitude = number.to_f32().abs();
-        // Not `max`, which is more than one instruction; false for NaN.
-        *most = if magnitude > *most { magnitude } else { *most };
-    }
 }

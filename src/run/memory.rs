@@ -158,6 +158,13 @@ impl<'a> Scratch<'a> {
         })
     }
 
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Owned(bytes) => bytes,
+            Memory::Borrowed(bytes) => bytes,
+        }
+    }
+
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         match &mut self.memory {
             Memory::Owned(bytes) => bytes,

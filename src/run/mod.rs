@@ -1,7 +1,9 @@
 //! What one call needs and does: kernels, memory, blocking, and who runs the tasks.
 
 pub(crate) mod block;
+pub(crate) mod chain;
 pub(crate) mod dynamic;
+pub(crate) mod dynamic_product;
 #[cfg(feature = "std")]
 mod environment;
 #[cfg(not(feature = "std"))]

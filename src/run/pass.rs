@@ -3,7 +3,9 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use noisyquant_kernels::ready::{Channels, CodeForm, Panels, Ready};
+use noisyquant_kernels::layout::codes_stride;
+use noisyquant_kernels::output::CodeForm;
+use noisyquant_kernels::ready::{Channels, Panels, Ready};
 use noisyquant_kernels::row::Prologue;
 use noisyquant_kernels::spec::Twin;
 use noisyquant_kernels::view::MatRef;
@@ -77,6 +79,25 @@ impl Pass {
     pub(crate) fn plan(&self, rows: usize, threads: usize) -> Plan {
         let shape = (rows, self.k, self.n);
         Plan::new(self.kernels.micro, shape, self.planes.in_scratch(), threads)
+    }
+
+    /// Bytes that a task needs for calls of up to `max_rows` rows.
+    pub(crate) fn task_bytes(&self, max_rows: usize) -> usize {
+        // A call of fewer rows never has higher blocks than this.
+        let highest = self.plan(usize::MAX, 1).block_rows;
+        self.plan(max_rows.min(highest).max(1), 1).task_bytes()
+    }
+
+    /// Bytes of scratch for calls of up to `max_rows` rows on so many threads.
+    pub(crate) fn scratch_bytes(&self, max_rows: usize, threads: usize) -> usize {
+        // Nor more tasks than are worth it for the most rows.
+        let tasks = self.plan(max_rows, threads).tasks;
+        self.task_bytes(max_rows).saturating_mul(tasks)
+    }
+
+    /// Bytes of a row of codes as the kernel reads them.
+    pub(crate) fn row_bytes(&self) -> usize {
+        codes_stride(self.k) * self.planes.in_scratch() * self.kernels.micro.code_bytes()
     }
 
     /// Quantizes a block of rows into `codes`, and returns how many bytes of them the kernel reads: the

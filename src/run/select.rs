@@ -4,20 +4,23 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::output::Destination;
 use noisyquant_kernels::ready::{self, Ready};
-use noisyquant_kernels::row::{Epilogue, MicroKernel, Prologue};
+use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use noisyquant_kernels::table;
 use noisyquant_kernels::view::Elem;
 
 use super::environment;
 use crate::error::Error;
 
-/// The leaves that a layer runs: one micro-kernel, and a prologue and an epilogue per element type.
+/// The leaves that a layer or a product of activations runs: one micro-kernel, an epilogue per destination,
+/// and one of each other kind per element type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
     pub(crate) micro: Ready<MicroKernel>,
     prologues: [Ready<Prologue>; 3],
-    epilogues: [Ready<Epilogue>; 3],
+    absmaxes: [Ready<Absmax>; 3],
+    epilogues: [Ready<Epilogue>; 5],
 }
 
 impl Kernels {
@@ -39,12 +42,15 @@ impl Kernels {
             })?;
         let micro = micro.ready().ok_or_else(unavailable)?;
         let prologue = |elem| ready::prologue(isa, elem).ok_or_else(unavailable);
-        let epilogue = |elem| ready::epilogue(isa, elem).ok_or_else(unavailable);
+        let absmax = |elem| ready::absmax(isa, elem).ok_or_else(unavailable);
+        let epilogue = |to| ready::epilogue(isa, to).ok_or_else(unavailable);
         let [a, b, c] = Elem::ALL;
+        let [p, q, r, s, t] = Destination::ALL.map(epilogue);
         Ok(Kernels {
             micro,
             prologues: [prologue(a)?, prologue(b)?, prologue(c)?],
-            epilogues: [epilogue(a)?, epilogue(b)?, epilogue(c)?],
+            absmaxes: [absmax(a)?, absmax(b)?, absmax(c)?],
+            epilogues: [p?, q?, r?, s?, t?],
         })
     }
 
@@ -52,8 +58,15 @@ impl Kernels {
         self.prologues[source as usize]
     }
 
-    pub(crate) fn epilogue(&self, destination: Elem) -> Ready<Epilogue> {
-        self.epilogues[destination as usize]
+    pub(crate) fn absmax(&self, source: Elem) -> Ready<Absmax> {
+        self.absmaxes[source as usize]
+    }
+
+    pub(crate) fn epilogue(&self, destination: Destination) -> Ready<Epilogue> {
+        let mut rows = self.epilogues.iter();
+        *rows
+            .find(|row| row.destination == destination)
+            .expect("one for each destination")
     }
 }
 

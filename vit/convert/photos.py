@@ -1,13 +1,29 @@
-"""A photo as a model wants it: what `preprocessor_config.json` says, in Pillow."""
+"""A photo as a model wants it: what `preprocessor_config.json` or timm's `config.json` says, in Pillow."""
 import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
 
 def config(checkpoint: Path) -> dict:
-    return json.loads((checkpoint / "preprocessor_config.json").read_text())
+    """transformers' entries, also where the checkpoint is timm's."""
+    file = checkpoint / "preprocessor_config.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    stated = json.loads((checkpoint / "config.json").read_text())["pretrained_cfg"]
+    _, height, width = stated["input_size"]
+    return {
+        "size": {"shortest_edge": int(height / stated["crop_pct"])},
+        "resample": RESAMPLE[stated["interpolation"]],
+        "crop_size": {"height": height, "width": width},
+        "rescale_factor": 1 / 255,
+        "image_mean": stated["mean"],
+        "image_std": stated["std"],
+        "half_to_even": True,  # torchvision's crop, which timm takes
+    }
 
 
 def files(folder: Path) -> list[Path]:
@@ -27,7 +43,8 @@ def read(file: Path, config: dict) -> np.ndarray:
     size = tuple(shorter if side == min(image.size) else int(side * scale) for side in image.size)
     image = image.resize(size, config["resample"])
     crop = config["crop_size"]
-    left, top = (image.width - crop["width"]) // 2, (image.height - crop["height"]) // 2
+    whole = round if config.get("half_to_even") else int
+    left, top = whole((image.width - crop["width"]) / 2), whole((image.height - crop["height"]) / 2)
     image = image.crop((left, top, left + crop["width"], top + crop["height"]))
     pixels = np.asarray(image, np.float32) * np.float32(config["rescale_factor"])
     mean, std = np.float32(config["image_mean"]), np.float32(config["image_std"])

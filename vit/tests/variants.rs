@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::File;
+use common::{File, reconfigured};
 use noisyquant_vit::{
     Architecture, Calibration, Error, Interpolation, LayerPlan, Model, OpenOptions, Output,
     Overrides, Workspace,
@@ -296,15 +296,6 @@ fn exchanged_queries_and_keys_are_noticed() {
         let error = error(&variant.spoilt(exchange).unwrap(), &variant.golden());
         assert!(error > NOTICED, "{name}: relative error only {error:e}");
     }
-}
-
-/// The model with a part of its stored configuration replaced.
-fn reconfigured(model: &Model, from: &str, to: &str) -> Model {
-    let mut file = File::parse(&model.to_bytes().unwrap());
-    let entry = file.metadata.get_mut("noisyquant_vit").unwrap();
-    assert!(entry.contains(from), "{from} is not in {entry}");
-    *entry = entry.replace(from, to);
-    Model::from_safetensors(&file.bytes()).unwrap()
 }
 
 #[test]

@@ -1,13 +1,10 @@
-//! Prologues and epilogues of all aarch64 rows, on ARMv8.0 instructions alone: `fcvtl` and `fcvtn`
-//! convert f16 on every CPU, bf16 is integer arithmetic.
+//! Elements as vectors, and the prologues of all aarch64 rows, on ARMv8.0 instructions alone: `fcvtl` and
+//! `fcvtn` convert f16 on every CPU, bf16 is integer arithmetic.
 
 use core::arch::aarch64::*;
 
 use crate::layout::{K_ALIGN, padded_k};
-use crate::leaf::{FinishArgs, QuantizeArgs};
-
-/// Columns that an epilogue takes at a time.
-const COLUMNS: usize = 8;
+use crate::leaf::QuantizeArgs;
 
 /// Eight elements of a matrix.
 pub(super) trait Format {
@@ -159,75 +156,4 @@ unsafe fn quantize_16<S: Format>(x: *const S::Elem, args: &QuantizeArgs, k: usiz
     let stored = vsubq_u8(limited, vdupq_n_u8(args.code_offset));
     // SAFETY: the caller promises the room.
     unsafe { vst1q_u8(codes.add(k), stored) }
-}
-
-/// Eight columns at a time, their constants in registers while the rows go by (eq. 9). A partial
-/// run of columns is computed whole from padded copies and copied out.
-///
-/// # Safety
-///
-/// The CPU has NEON and `args` keeps the promises of [`FinishArgs`] for elements of `D`.
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn finish<D: Format>(args: &FinishArgs) {
-    for n in (0..args.n).step_by(COLUMNS) {
-        let cols = COLUMNS.min(args.n - n);
-        // SAFETY: columns `n..n + cols` exist in every operand and row.
-        unsafe {
-            let constants = Constants {
-                comp: load_some(args.comp.add(n), cols),
-                scale: load_some(args.scale.add(n), cols),
-                bias: load_some(args.bias.add(n), cols),
-            };
-            for row in 0..args.m {
-                let c = args.c.add(row * args.c_stride + n);
-                let y = args.y.cast::<D::Elem>().add(row * args.y_stride + n);
-                if cols == COLUMNS {
-                    D::store(y, outputs(c, &constants));
-                } else {
-                    let acc = load_some(c, cols);
-                    let mut out = [D::Elem::default(); COLUMNS];
-                    D::store(out.as_mut_ptr(), outputs(acc.as_ptr(), &constants));
-                    out.as_ptr().copy_to_nonoverlapping(y, cols);
-                }
-            }
-        }
-    }
-}
-
-/// Constants of eight columns, zero where a column does not exist.
-struct Constants {
-    comp: [i32; COLUMNS],
-    scale: [f32; COLUMNS],
-    bias: [f32; COLUMNS],
-}
-
-/// The first `count` of eight values, and zeros.
-///
-/// # Safety
-///
-/// `count ≤ 8` values are readable.
-#[inline]
-unsafe fn load_some<T: Copy + Default>(from: *const T, count: usize) -> [T; COLUMNS] {
-    let mut values = [T::default(); COLUMNS];
-    // SAFETY: the caller promises `count` values, and there is room for eight.
-    unsafe { from.copy_to_nonoverlapping(values.as_mut_ptr(), count) };
-    values
-}
-
-/// # Safety
-///
-/// As [`finish`]; `c` points to eight accumulators.
-#[target_feature(enable = "neon")]
-#[inline]
-unsafe fn outputs(c: *const i32, constants: &Constants) -> [float32x4_t; 2] {
-    [0, 4].map(|at| {
-        // SAFETY: the caller promises eight accumulators; each constant has eight values.
-        unsafe {
-            let comp = vld1q_s32(constants.comp.as_ptr().add(at));
-            let scale = vld1q_f32(constants.scale.as_ptr().add(at));
-            let bias = vld1q_f32(constants.bias.as_ptr().add(at));
-            let acc = vaddq_s32(vld1q_s32(c.add(at)), comp);
-            vfmaq_f32(bias, vcvtq_f32_s32(acc), scale)
-        }
-    })
 }

@@ -62,7 +62,7 @@ unsafe fn tile<const R: usize, const S: usize>(args: &MicroArgs, row: usize) {
     unsafe {
         let mut a = args.a.add(row * stride).cast::<i8>();
         let mut b = args.b;
-        let end = a.add(args.k);
+        let end = a.add(args.inputs.next_multiple_of(16));
         while a < end {
             let mut codes = [vdupq_n_s8(0); R];
             for (r, codes) in codes.iter_mut().enumerate() {

@@ -55,7 +55,7 @@ unsafe fn tile<const R: usize, const P: usize>(args: &MicroArgs, row: usize) {
     unsafe {
         let mut a = args.a.add(row * stride);
         let mut b = args.b;
-        let end = a.add(args.k);
+        let end = a.add(args.inputs.next_multiple_of(2 * KR));
         while a < end {
             let [mut first, mut second] = [[vdupq_n_u8(0); P]; 2];
             for (p, (first, second)) in first.iter_mut().zip(&mut second).enumerate() {

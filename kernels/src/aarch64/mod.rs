@@ -1,15 +1,19 @@
 //! AArch64: the rows of its kernels. Little-endian only: a big-endian target gets the
 //! scalar rows.
 
+mod absmax;
 mod convert;
 mod dotprod;
+mod finish;
 mod i8mm;
+mod lanes;
 mod neon;
 mod tiles;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
-use crate::row::{Epilogue, MicroKernel, Prologue};
+use crate::output::Destination;
+use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use crate::view::Elem;
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
@@ -78,23 +82,56 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
     },
 ];
 
+pub(crate) const ABSMAXES: &[Absmax] = &[
+    Absmax {
+        name: "neon_f32_absmax",
+        isa: Isa::Neon,
+        source: Elem::F32,
+        raise: absmax::raise::<convert::F32>,
+    },
+    Absmax {
+        name: "neon_f16_absmax",
+        isa: Isa::Neon,
+        source: Elem::F16,
+        raise: absmax::raise::<convert::F16>,
+    },
+    Absmax {
+        name: "neon_bf16_absmax",
+        isa: Isa::Neon,
+        source: Elem::Bf16,
+        raise: absmax::raise::<convert::Bf16>,
+    },
+];
+
 pub(crate) const EPILOGUES: &[Epilogue] = &[
     Epilogue {
         name: "neon_i32_f32",
         isa: Isa::Neon,
-        destination: Elem::F32,
-        finish: convert::finish::<convert::F32>,
+        destination: Destination::Store(Elem::F32),
+        finish: finish::finish::<convert::F32>,
     },
     Epilogue {
         name: "neon_i32_f16",
         isa: Isa::Neon,
-        destination: Elem::F16,
-        finish: convert::finish::<convert::F16>,
+        destination: Destination::Store(Elem::F16),
+        finish: finish::finish::<convert::F16>,
     },
     Epilogue {
         name: "neon_i32_bf16",
         isa: Isa::Neon,
-        destination: Elem::Bf16,
-        finish: convert::finish::<convert::Bf16>,
+        destination: Destination::Store(Elem::Bf16),
+        finish: finish::finish::<convert::Bf16>,
+    },
+    Epilogue {
+        name: "neon_i32_add",
+        isa: Isa::Neon,
+        destination: Destination::Add,
+        finish: finish::finish::<finish::Add>,
+    },
+    Epilogue {
+        name: "neon_i32_u8",
+        isa: Isa::Neon,
+        destination: Destination::Code,
+        finish: finish::finish::<finish::Code>,
     },
 ];

@@ -58,7 +58,7 @@ unsafe fn tile_u8s8<const R: usize>(args: &MicroArgs, row: usize) {
         unsafe {
             let mut a = args.a.add(row * stride).cast::<i8>();
             let mut b = args.b.add(quad * KR);
-            let end = a.add(args.k);
+            let end = a.add(args.inputs.next_multiple_of(KR));
             while a < end {
                 let mut codes = [vdupq_n_s8(0); R];
                 for (r, codes) in codes.iter_mut().enumerate() {

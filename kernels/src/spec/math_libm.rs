@@ -5,7 +5,7 @@
 //! is a multiple of 2⁻¹⁴⁹, and so exact where it is subnormal.
 
 /// `x · y + z`, rounded once.
-#[inline]
+#[inline(always)]
 pub(super) fn fma(x: f32, y: f32, z: f32) -> f32 {
     libm::fmaf(x, y, z)
 }

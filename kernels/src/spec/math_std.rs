@@ -1,7 +1,7 @@
 //! The rounding operations of the specification, by std: an instruction each where the CPU has one.
 
 /// `x · y + z`, rounded once.
-#[inline]
+#[inline(always)]
 pub(super) fn fma(x: f32, y: f32, z: f32) -> f32 {
     x.mul_add(y, z)
 }

@@ -38,9 +38,11 @@ use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use core::marker::PhantomData;
 use core::ops::Range;
 
-use super::zmm::convert::{Bf16, Destination, F16, F32, Lines, columns_early};
+use super::zmm::convert::{Bf16, F16, F32};
+use super::zmm::finish::{Add, Code, Destination, Lines, columns_early};
 use crate::layout::K_ALIGN;
 use crate::leaf::{BlockArgs, MicroArgs};
+use crate::output::Destination as To;
 use crate::view::Elem;
 
 /// Rows of one tile register.
@@ -390,10 +392,8 @@ impl<D: Destination, const V: usize> Sink for Finished<'_, D, V> {
 
     #[inline(always)]
     unsafe fn finish(outputs: &Lines<D, V>, rows: Range<usize>) {
-        for row in rows {
-            // SAFETY: the caller promises the rows.
-            unsafe { outputs.finish(row) };
-        }
+        // SAFETY: the caller promises the rows.
+        unsafe { outputs.finish(rows) };
     }
 }
 
@@ -419,9 +419,11 @@ pub(super) unsafe fn block(args: &BlockArgs) {
     // SAFETY: the caller promises `BlockArgs`, whose output is of the type that `destination` says.
     unsafe {
         match args.destination {
-            Elem::F32 => block_to::<F32>(args),
-            Elem::F16 => block_to::<F16>(args),
-            Elem::Bf16 => block_to::<Bf16>(args),
+            To::Store(Elem::F32) => block_to::<F32>(args),
+            To::Store(Elem::F16) => block_to::<F16>(args),
+            To::Store(Elem::Bf16) => block_to::<Bf16>(args),
+            To::Add => block_to::<Add>(args),
+            To::Code => block_to::<Code>(args),
         }
     }
 }
@@ -503,7 +505,9 @@ unsafe fn walk<S: Shape, K: Sink>(args: &MicroArgs, panels: usize, height: usize
     let steps = args.k / K_ALIGN;
     // Rows to finish after each step, in 2⁻¹⁶ rows.
     let share = (height << 16) / steps;
-    let mut before: Option<(usize, usize)> = None;
+    // Panel and row of the tile before, and how many of its rows an earlier one has, too: outputs that are
+    // added to what is there are to be made once.
+    let mut before: Option<(usize, usize, usize)> = None;
     for panel in 0..panels {
         let mut next = args.b.wrapping_add((panel + 1) * NR * args.k);
         for start in (0..args.m).step_by(height) {
@@ -517,17 +521,16 @@ unsafe fn walk<S: Shape, K: Sink>(args: &MicroArgs, panels: usize, height: usize
                     a_stride: args.a_stride,
                     b: args.b.add(panel * NR * args.k),
                 };
-                let outputs = match before {
+                let (outputs, mut finished) = match before {
                     None => {
                         S::start(&tile);
-                        None
+                        (None, 0)
                     }
-                    Some((panel, row)) => {
+                    Some((panel, row, made)) => {
                         S::store_and_start(sink.accumulators(row), &tile);
-                        Some(sink.outputs(panel, row))
+                        (Some(sink.outputs(panel, row)), made)
                     }
                 };
-                let mut finished = 0;
                 for step in 1..steps {
                     S::step(&tile, step * K_ALIGN);
                     if S::CODES_PASS {
@@ -537,7 +540,7 @@ unsafe fn walk<S: Shape, K: Sink>(args: &MicroArgs, panels: usize, height: usize
                         }
                     }
                     if let Some(outputs) = &outputs {
-                        let due = (step * share) >> 16;
+                        let due = ((step * share) >> 16).max(finished);
                         K::finish(outputs, finished..due);
                         finished = due;
                     }
@@ -546,14 +549,14 @@ unsafe fn walk<S: Shape, K: Sink>(args: &MicroArgs, panels: usize, height: usize
                     K::finish(outputs, finished..height);
                 }
             }
-            before = Some((panel, row));
+            before = Some((panel, row, start - row));
         }
     }
-    if let Some((panel, row)) = before {
+    if let Some((panel, row, made)) = before {
         // SAFETY: the sink has room for the last tile.
         unsafe {
             S::store(sink.accumulators(row));
-            K::finish(&sink.outputs(panel, row), 0..height);
+            K::finish(&sink.outputs(panel, row), made..height);
         }
     }
 }

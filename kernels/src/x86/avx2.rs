@@ -117,7 +117,7 @@ unsafe fn tile_u8s8<W: Weights, K: Sink, const R: usize>(args: &MicroArgs, row: 
     unsafe {
         let rows = tile::rows::<R>(args, row);
         let mut b = args.b;
-        for k in (0..2 * args.k).step_by(4) {
+        for k in (0..2 * args.inputs).step_by(4) {
             let [b0, b1] = W::load(b);
             b = b.add(2 * NR * W::SIZE);
             for (acc, row) in acc.iter_mut().zip(rows) {
@@ -258,7 +258,7 @@ unsafe fn tile_u6s6<const R: usize>(args: &MicroArgs, row: usize, sums: &Accumul
     unsafe {
         let rows = tile::rows::<R>(args, row);
         let mut b = args.b;
-        for k in (0..args.k).step_by(32) {
+        for k in (0..args.inputs).step_by(32) {
             let mut acc = [[_mm256_setzero_si256(); 2]; R];
             for group in 0..8 {
                 let b0 = _mm256_load_si256(b.cast());

@@ -1,10 +1,13 @@
 //! AVX-512 with VNNI: `vpdpbusd` on zmm, in the register tile of [`zmm::tile`](super::zmm::tile).
 
 use super::tiles::for_each_tile;
-use super::zmm::convert::{Bf16, Destination, F16, F32, Finished};
+use super::zmm::convert::{Bf16, F16, F32};
+use super::zmm::finish::{Add, Destination, Finished};
 use super::zmm::sink::{Accumulators, NR};
-use super::zmm::tile::tiles;
-use crate::leaf::{BlockArgs, MicroArgs};
+use super::zmm::tile::{narrow_tiles, tiles};
+use crate::leaf::{BlockArgs, MicroArgs, block_by_steps};
+use crate::output::Destination as To;
+use crate::spec::Activation;
 use crate::view::Elem;
 
 /// Micro-kernel for any 8-bit operands, exact by nature of `vpdpbusd` (no saturating step).
@@ -19,7 +22,8 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
     unsafe { for_each_tile(args, &tiles(), &Accumulators(args.c)) }
 }
 
-/// Block leaf of [`micro`]: accumulators become outputs while they are in registers.
+/// Block leaf of [`micro`]: accumulators become outputs while they are in registers, or in steps, where there
+/// is more to do than eq. 9.
 ///
 /// # Safety
 ///
@@ -29,10 +33,12 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
 pub(super) unsafe fn block(args: &BlockArgs) {
     // SAFETY: the caller promises `BlockArgs`, whose output is of the type that `destination` says.
     unsafe {
-        match args.destination {
-            Elem::F32 => block_to::<F32>(args),
-            Elem::F16 => block_to::<F16>(args),
-            Elem::Bf16 => block_to::<Bf16>(args),
+        match (args.output.activation, args.destination) {
+            (Activation::Identity, To::Store(Elem::F32)) => block_to::<F32>(args),
+            (Activation::Identity, To::Store(Elem::F16)) => block_to::<F16>(args),
+            (Activation::Identity, To::Store(Elem::Bf16)) => block_to::<Bf16>(args),
+            (Activation::Identity, To::Add) => block_to::<Add>(args),
+            _ => block_by_steps(args),
         }
     }
 }
@@ -41,14 +47,20 @@ pub(super) unsafe fn block(args: &BlockArgs) {
 ///
 /// As [`block`], for outputs of `D`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn block_to<D: Destination>(args: &BlockArgs) {
+unsafe fn block_to<D: Destination<Columns = ()>>(args: &BlockArgs) {
     let first = &args.first;
     for panel in 0..args.panels {
         // SAFETY: the panel exists, and the output has all rows.
         unsafe {
             let b = first.b.add(panel * NR * first.k);
-            let sink = Finished::<D>::new(&args.output(panel, 0, first.m));
-            for_each_tile(&MicroArgs { b, ..*first }, &tiles(), &sink);
+            let output = args.output(panel, 0, first.m);
+            let tiles = if output.n > NR / 2 {
+                tiles()
+            } else {
+                narrow_tiles()
+            };
+            let sink = Finished::<D>::new(&output);
+            for_each_tile(&MicroArgs { b, ..*first }, &tiles, &sink);
         }
     }
 }

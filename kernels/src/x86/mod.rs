@@ -10,7 +10,8 @@ mod zmm;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
-use crate::row::{Epilogue, MicroKernel, Prologue};
+use crate::output::Destination;
+use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use crate::view::Elem;
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
@@ -113,41 +114,104 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
     },
 ];
 
+pub(crate) const ABSMAXES: &[Absmax] = &[
+    Absmax {
+        name: "avx2_f32_absmax",
+        isa: Isa::Avx2,
+        source: Elem::F32,
+        raise: ymm::absmax::raise::<ymm::convert::F32>,
+    },
+    Absmax {
+        name: "avx2_f16_absmax",
+        isa: Isa::Avx2,
+        source: Elem::F16,
+        raise: ymm::absmax::raise::<ymm::convert::F16>,
+    },
+    Absmax {
+        name: "avx2_bf16_absmax",
+        isa: Isa::Avx2,
+        source: Elem::Bf16,
+        raise: ymm::absmax::raise::<ymm::convert::Bf16>,
+    },
+    Absmax {
+        name: "avx512vnni_f32_absmax",
+        isa: Isa::Avx512Vnni,
+        source: Elem::F32,
+        raise: zmm::absmax::raise::<zmm::convert::F32>,
+    },
+    Absmax {
+        name: "avx512vnni_f16_absmax",
+        isa: Isa::Avx512Vnni,
+        source: Elem::F16,
+        raise: zmm::absmax::raise::<zmm::convert::F16>,
+    },
+    Absmax {
+        name: "avx512vnni_bf16_absmax",
+        isa: Isa::Avx512Vnni,
+        source: Elem::Bf16,
+        raise: zmm::absmax::raise::<zmm::convert::Bf16>,
+    },
+];
+
 pub(crate) const EPILOGUES: &[Epilogue] = &[
     Epilogue {
         name: "avx2_i32_f32",
         isa: Isa::Avx2,
-        destination: Elem::F32,
-        finish: ymm::convert::finish::<ymm::convert::F32>,
+        destination: Destination::Store(Elem::F32),
+        finish: ymm::finish::finish::<ymm::convert::F32>,
     },
     Epilogue {
         name: "avx2_i32_f16",
         isa: Isa::Avx2,
-        destination: Elem::F16,
-        finish: ymm::convert::finish::<ymm::convert::F16>,
+        destination: Destination::Store(Elem::F16),
+        finish: ymm::finish::finish::<ymm::convert::F16>,
     },
     Epilogue {
         name: "avx2_i32_bf16",
         isa: Isa::Avx2,
-        destination: Elem::Bf16,
-        finish: ymm::convert::finish::<ymm::convert::Bf16>,
+        destination: Destination::Store(Elem::Bf16),
+        finish: ymm::finish::finish::<ymm::convert::Bf16>,
+    },
+    Epilogue {
+        name: "avx2_i32_add",
+        isa: Isa::Avx2,
+        destination: Destination::Add,
+        finish: ymm::finish::finish::<ymm::finish::Add>,
+    },
+    Epilogue {
+        name: "avx2_i32_u8",
+        isa: Isa::Avx2,
+        destination: Destination::Code,
+        finish: ymm::finish::finish::<ymm::finish::Code>,
     },
     Epilogue {
         name: "avx512vnni_i32_f32",
         isa: Isa::Avx512Vnni,
-        destination: Elem::F32,
-        finish: zmm::convert::finish::<zmm::convert::F32>,
+        destination: Destination::Store(Elem::F32),
+        finish: zmm::finish::finish::<zmm::convert::F32>,
     },
     Epilogue {
         name: "avx512vnni_i32_f16",
         isa: Isa::Avx512Vnni,
-        destination: Elem::F16,
-        finish: zmm::convert::finish::<zmm::convert::F16>,
+        destination: Destination::Store(Elem::F16),
+        finish: zmm::finish::finish::<zmm::convert::F16>,
     },
     Epilogue {
         name: "avx512vnni_i32_bf16",
         isa: Isa::Avx512Vnni,
-        destination: Elem::Bf16,
-        finish: zmm::convert::finish::<zmm::convert::Bf16>,
+        destination: Destination::Store(Elem::Bf16),
+        finish: zmm::finish::finish::<zmm::convert::Bf16>,
+    },
+    Epilogue {
+        name: "avx512vnni_i32_add",
+        isa: Isa::Avx512Vnni,
+        destination: Destination::Add,
+        finish: zmm::finish::finish::<zmm::finish::Add>,
+    },
+    Epilogue {
+        name: "avx512vnni_i32_u8",
+        isa: Isa::Avx512Vnni,
+        destination: Destination::Code,
+        finish: zmm::finish::finish::<zmm::finish::Code>,
     },
 ];

@@ -1,40 +1,78 @@
 //! Block leaves: codes and panels to outputs.
 
-use std::fmt::Debug;
-
-use half::{bf16, f16};
-use noisyquant_kernels::layout::codes_stride;
+use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::output::{Coding, Destination};
 use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
 use noisyquant_kernels::row::MicroKernel;
-use noisyquant_kernels::spec;
-use noisyquant_kernels::view::{Element, MatMut};
+use noisyquant_kernels::spec::{self, Activation};
 
+use super::epilogue::{Cell, Check, Way, coding, of_destination};
 use super::operands::{FILLS, Rng, around, fill, store_codes, widest};
 use crate::guarded::Guarded;
 
-/// The block leaf with the epilogue of the kernel's set: several panels, the last one partial, `y`
-/// strided and ending at the unmapped page.
+/// The block leaf with the epilogues of the kernel's set: several panels, the last one partial, outputs
+/// strided and ending at the unmapped page, without activation and with one of the others in turn.
 pub fn check(kernel: Ready<MicroKernel>) {
-    for (k, tiles) in [(64, 1), (192, 1), (128, 3)] {
-        check_sizes::<f32>(kernel, k, tiles, "random");
+    let mut activations = Activation::ALL.into_iter().cycle();
+    for (k, tiles) in [(64, 1), (192, 1), (100, 3)] {
+        for destination in Destination::ALL {
+            let narrow = matches!(destination, Destination::Store(elem) if elem.size() < 4);
+            let mut block = Block {
+                kernel,
+                destination,
+                k,
+                tiles,
+                kind: "random",
+                activation: Activation::Identity,
+            };
+            if k == 64 || !narrow {
+                of_destination(destination, &block);
+                block.activation = activations.next().unwrap();
+                of_destination(destination, &block);
+            }
+        }
     }
-    check_sizes::<f16>(kernel, 64, 1, "random");
-    check_sizes::<bf16>(kernel, 64, 1, "random");
     for kind in FILLS {
-        check_sizes::<f32>(kernel, 64, 2, kind);
+        let block = Block {
+            kernel,
+            destination: Destination::ALL[0],
+            k: 64,
+            tiles: 2,
+            kind,
+            activation: Activation::Identity,
+        };
+        of_destination(block.destination, &block);
     }
 }
 
-/// [`check`] for `k` inputs and working memory for `tiles` tiles.
-fn check_sizes<T: Element + PartialEq + Debug>(
+/// What [`check`] runs: a kernel on `k` inputs, with working memory for `tiles` tiles.
+struct Block {
     kernel: Ready<MicroKernel>,
+    destination: Destination,
     k: usize,
     tiles: usize,
-    kind: &str,
-) {
+    kind: &'static str,
+    activation: Activation,
+}
+
+impl Check for Block {
+    fn way<C: Cell>(&self, way: Way<C>) {
+        check_sizes(self, &way);
+    }
+}
+
+fn check_sizes<C: Cell>(block: &Block, way: &Way<C>) {
+    let Block {
+        kernel,
+        destination,
+        k,
+        tiles,
+        kind,
+        activation,
+    } = *block;
     let (mr, nr) = (kernel.tile.mr, kernel.tile.nr);
     let width = widest(&kernel);
-    let epilogue = ready::epilogue(kernel.isa, T::ELEM).unwrap();
+    let epilogue = ready::epilogue(kernel.isa, destination).unwrap();
     let mut rng = Rng(17);
     // Behind two tiles, one of every height.
     for m in around(mr).into_iter().chain(2 * mr + 2..3 * mr) {
@@ -46,9 +84,10 @@ fn check_sizes<T: Element + PartialEq + Debug>(
             let mut packed = Guarded::<i8>::aligned(panel.packed_len(n, k).unwrap());
             panel.pack(&weights, k, n, k, &mut packed);
             let stride = codes_stride(k) * kernel.code_bytes();
-            let mut a = Guarded::<u8>::new((m - 1) * stride + k * kernel.code_bytes());
+            let mut a = Guarded::<u8>::new((m - 1) * stride + padded_k(k) * kernel.code_bytes());
             for (r, row) in codes.chunks_exact(k).enumerate() {
-                store_codes(kernel, row, &mut a[r * stride..][..k * kernel.code_bytes()]);
+                let to = &mut a[r * stride..][..padded_k(k) * kernel.code_bytes()];
+                store_codes(kernel, row, to);
             }
             let padded = n.next_multiple_of(nr);
             let comp: Vec<i32> = (0..padded).map(|_| rng.below(999) as i32 - 500).collect();
@@ -66,14 +105,19 @@ fn check_sizes<T: Element + PartialEq + Debug>(
                 bias: &bias,
             };
             let y_stride = n + m % 3;
-            let mut y = Guarded::<T>::new((m - 1) * y_stride + n);
-            let untouched = T::from_f32(-7.0);
-            y.fill(untouched);
+            let mut y = Guarded::<C>::new((m - 1) * y_stride + n);
+            y.fill(way.before);
+            let (inv, t, form) = coding(&mut rng, n, 2e4);
+            let coding = Coding {
+                inv: &inv,
+                t: &t,
+                form,
+            };
             let accumulators = tiles * kernel.tile.mr * nr;
             // Not only whole tiles.
             let accumulators = accumulators + m % 2 * (nr + 3);
             let mut working = Guarded::<i32>::aligned(kernel.wide_panel(k) / 2 + accumulators);
-            let out = MatMut::new(&mut y[..], m, n, y_stride).unwrap();
+            let out = (way.output)(&mut y, (m, n, y_stride), coding).activated(activation);
             let operand = Codes {
                 bytes: &a,
                 stride,
@@ -91,14 +135,15 @@ fn check_sizes<T: Element + PartialEq + Debug>(
                 let expected = if col < n {
                     let row = &codes[r * k..(r + 1) * k];
                     let acc = spec::accumulate(row, &weights[col * k..(col + 1) * k]);
-                    T::from_f32(spec::output(acc, comp[col], scale[col], bias[col]))
+                    let value = activation.of(spec::output(acc, comp[col], scale[col], bias[col]));
+                    (way.expected)(value, col, way.before, coding)
                 } else {
-                    untouched
+                    way.before
                 };
                 assert_eq!(
-                    *value,
-                    expected,
-                    "{} block {kind} m={m} n={n} at {:?}",
+                    value.bits(),
+                    expected.bits(),
+                    "{} block {kind} {destination:?} {activation:?} m={m} n={n} at {:?}",
                     kernel.name,
                     (r, col)
                 );

@@ -1,5 +1,6 @@
 //! The checks of each kind of row against `spec`, bit for bit.
 
+pub mod absmax;
 pub mod block;
 pub mod epilogue;
 pub mod operands;

@@ -91,10 +91,12 @@ pub fn widest(kernel: &MicroKernel) -> Width {
     widths(kernel).into_iter().max_by_key(product).unwrap()
 }
 
-/// A row of codes in the form that the kernel reads.
+/// A row of codes in the form that the kernel reads, and after them some that it must not care for.
 pub fn store_codes(kernel: Ready<MicroKernel>, row: &[u8], to: &mut [u8]) {
     let offset = kernel.code_offset;
-    let stored: Vec<u8> = row.iter().map(|u| u.wrapping_sub(offset)).collect();
+    let mut stored: Vec<u8> = row.iter().map(|u| u.wrapping_sub(offset)).collect();
+    let last = *stored.last().expect("a code");
+    stored.resize(to.len() / kernel.code_bytes(), last);
     if kernel.code_bytes() == 2 {
         kernel.widen(&stored, to);
     } else {

@@ -1,6 +1,6 @@
 //! Micro-kernels: codes and a panel of weights to accumulators.
 
-use noisyquant_kernels::layout::codes_stride;
+use noisyquant_kernels::layout::{codes_stride, padded_k};
 use noisyquant_kernels::ready::{Codes, Panels, Ready};
 use noisyquant_kernels::row::MicroKernel;
 use noisyquant_kernels::spec;
@@ -12,7 +12,7 @@ use crate::guarded::Guarded;
 pub fn check(kernel: Ready<MicroKernel>) {
     let nr = kernel.tile.nr;
     let widest = widest(&kernel);
-    for k in [64, 128, 192, 320] {
+    for k in [64, 128, 192, 320, 1, 27, 70, 100] {
         for m in around(kernel.tile.mr) {
             // The widest operands get every fill; narrower ones, random values.
             for width in widths(&kernel) {
@@ -43,16 +43,17 @@ fn check_product(
     case: &str,
 ) {
     let (m, nr) = (codes.len() / k, kernel.tile.nr);
-    let mut packed = Guarded::<i8>::aligned(nr * k);
+    let mut packed = Guarded::<i8>::aligned(nr * padded_k(k));
     kernel.tile.panel().pack(weights, k, nr, k, &mut packed);
+    let padded = padded_k(k);
 
     // Rows `stride` apart; the last one ends with the buffer, so the first is unaligned.
     let width = kernel.code_bytes();
     let stride = codes_stride(k) * width;
-    let mut a = Guarded::<u8>::new((m - 1) * stride + k * width);
+    let mut a = Guarded::<u8>::new((m - 1) * stride + padded * width);
     a.fill(0xa5);
     for (r, row) in codes.chunks_exact(k).enumerate() {
-        let at = r * stride..r * stride + k * width;
+        let at = r * stride..r * stride + padded * width;
         store_codes(kernel, row, &mut a[at]);
     }
 

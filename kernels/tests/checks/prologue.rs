@@ -1,7 +1,8 @@
 //! Prologues: source elements to codes.
 
 use noisyquant_kernels::layout::{codes_stride, padded_k};
-use noisyquant_kernels::ready::{CodeForm, Ready};
+use noisyquant_kernels::output::CodeForm;
+use noisyquant_kernels::ready::Ready;
 use noisyquant_kernels::row::Prologue;
 use noisyquant_kernels::spec;
 use noisyquant_kernels::view::{Element, MatRef};
@@ -9,7 +10,7 @@ use noisyquant_kernels::view::{Element, MatRef};
 use super::operands::Rng;
 use crate::guarded::Guarded;
 
-const SPECIAL: [f32; 12] = [
+pub const SPECIAL: [f32; 12] = [
     0.0,
     -0.0,
     f32::NAN,

@@ -66,6 +66,17 @@ pub enum Activation {
     QuickGelu,
 }
 
+impl Activation {
+    /// As layers know it.
+    pub(crate) fn function(self) -> noisyquant::Activation {
+        match self {
+            Self::Gelu => noisyquant::Activation::Gelu,
+            Self::GeluTanh => noisyquant::Activation::GeluTanh,
+            Self::QuickGelu => noisyquant::Activation::QuickGelu,
+        }
+    }
+}
+
 /// What logits are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

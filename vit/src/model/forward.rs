@@ -48,7 +48,8 @@ impl Model {
     }
 
     /// [`Model::forward`], all images at once, that shows `observe` the input and output rows of each
-    /// linear layer.
+    /// linear layer: of all tokens, also in the last block of a ViT, where [`Model::forward`] computes only
+    /// those that are needed after it.
     ///
     /// # Errors
     ///
@@ -95,7 +96,10 @@ impl Model {
         })?;
         let mut run = Run::new(&self.layers, arithmetic, scratch, observe, timer);
         match &*self.body {
-            Body::Vit(vit) => vit.forward(&self.config, images, count, buffers, &mut run)?,
+            Body::Vit(vit) => {
+                let logits = !output.logits.is_empty();
+                vit.forward(&self.config, images, count, logits, buffers, &mut run)?;
+            }
             Body::Swin(swin) => swin.forward(&self.config, images, count, buffers, &mut run)?,
         }
         let features = &buffers.features[..count * self.config.features()];

@@ -1,6 +1,5 @@
 //! Models: their layers, the memory that they run in, and the forward pass.
 
-mod activate;
 mod attention;
 mod digest;
 mod forward;

@@ -5,13 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use noisyquant::Executor;
+use noisyquant::{Activation, Executor, MatMut, MatRef, Mlp};
 use rayon::prelude::*;
 
 use super::layer::Layer;
 use crate::{
     error::Error,
-    ops::{Arithmetic, AttentionScratch, AttentionSizes, Bias, Heads, Lines, scratch},
+    ops::{
+        self, Arithmetic, AttentionScratch, AttentionSizes, Bias, Heads, Linear, Lines, scratch,
+    },
 };
 
 /// Where a forward pass writes. A slice without elements is not written, and a pass that is not
@@ -62,11 +64,13 @@ pub enum Operation {
     Fc1,
     /// The second linear layers of the MLPs.
     Fc2,
+    /// Both layers of the MLPs and what is between them, where they run as one.
+    Mlp,
     /// All other linear layers: patch embedding, patch merging, head.
     OtherLinear,
     /// Scores, softmax and mixing.
     Attention,
-    /// LayerNorm, and adding a branch to the tokens, which is done on the way into the next norm.
+    /// LayerNorm, and adding a branch to the tokens where the branch's last layer does not do it.
     Norm,
     /// GELU.
     Gelu,
@@ -94,6 +98,7 @@ impl fmt::Display for Operation {
             Self::Projection => "linear: attention's projection",
             Self::Fc1 => "linear: fc1",
             Self::Fc2 => "linear: fc2",
+            Self::Mlp => "linear: fc1, activation, fc2",
             Self::OtherLinear => "linear: others",
             Self::Attention => "attention",
             Self::Norm => "LayerNorm and residuals",
@@ -198,6 +203,11 @@ impl<'a> Rows<'a> {
         Self { numbers, width }
     }
 
+    /// The first `count` rows of a buffer.
+    pub(crate) fn first(count: usize, numbers: &'a mut [f32], width: usize) -> Self {
+        Self::new(&mut numbers[..count * width], width)
+    }
+
     /// Cut the first `count` rows off.
     fn take(&mut self, count: usize) -> &'a mut [f32] {
         let (first, rest) = mem::take(&mut self.numbers).split_at_mut(count * self.width);
@@ -217,6 +227,25 @@ pub(crate) struct Run<'a, 'h> {
     parts: Vec<LayerScratch<'a>>,
     arithmetic: Arithmetic,
     attention: AttentionScratch<'a>,
+}
+
+/// The layers of an MLP, by their numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct MlpLayers {
+    pub(crate) fc1: usize,
+    pub(crate) activation: Activation,
+    pub(crate) fc2: usize,
+}
+
+impl MlpLayers {
+    /// It as one, where both layers are quantized.
+    pub(crate) fn quantized(&self, layers: &[Layer]) -> Option<Mlp> {
+        let layer = |index: usize| match &layers[index].linear {
+            Linear::Quantized(layer) => Some(layer.clone()),
+            Linear::Float(_) => None,
+        };
+        Mlp::new(layer(self.fc1)?, self.activation, layer(self.fc2)?).ok()
+    }
 }
 
 /// Some rows on their way through the layers, and what running those takes.
@@ -249,6 +278,11 @@ impl<'a, 'h> Run<'a, 'h> {
             arithmetic,
             attention: scratch.attention,
         }
+    }
+
+    /// Whether the rows of each layer are shown to somebody.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.lane.observe.is_some()
     }
 
     /// What has happened since the last part was this. Does nothing in a pass that is not timed.
@@ -353,4 +387,66 @@ impl Lane<'_, '_> {
         }
         Ok(())
     }
+
+    /// Run layer number `index`, the last of a branch, and add its output to `x`; or leave it in `update`,
+    /// and return it, to be added on the way into the next norm.
+    pub(crate) fn branch<'u>(
+        &mut self,
+        index: usize,
+        input: &[f32],
+        x: &mut [f32],
+        update: &'u mut [f32],
+    ) -> Result<Option<&'u [f32]>, Error> {
+        let layer = &self.layers[index];
+        let (Linear::Quantized(linear), None) = (&layer.linear, &self.observe) else {
+            self.linear(index, input, update)?;
+            return Ok(Some(update));
+        };
+        let LayerScratch { lines, executor } = &mut self.memory;
+        let (input, output) = (
+            rows(input, linear.in_features()),
+            added(x, linear.out_features()),
+        );
+        let none = Activation::Identity;
+        let done = linear.forward_with(input.into(), none, output, &mut scratch(lines), *executor);
+        done.map_err(Error::layer(&layer.name))?;
+        self.lap(Operation::linear(&layer.name));
+        Ok(None)
+    }
+
+    /// [`branch`](Self::branch) of an MLP, as one where both its layers are quantized; else by way of
+    /// `hidden`.
+    pub(crate) fn mlp<'u>(
+        &mut self,
+        mlp: MlpLayers,
+        input: &[f32],
+        hidden: &mut [f32],
+        x: &mut [f32],
+        update: &'u mut [f32],
+    ) -> Result<Option<&'u [f32]>, Error> {
+        let (Some(one), None) = (mlp.quantized(self.layers), &self.observe) else {
+            self.linear(mlp.fc1, input, hidden)?;
+            ops::activate(mlp.activation, hidden);
+            self.lap(Operation::Gelu);
+            return self.branch(mlp.fc2, hidden, x, update);
+        };
+        let LayerScratch { lines, executor } = &mut self.memory;
+        let output = added(x, one.out_features());
+        let input = rows(input, one.in_features());
+        let done = one.forward(input, output, &mut scratch(lines), *executor);
+        done.map_err(Error::layer(&self.layers[mlp.fc1].name))?;
+        self.lap(Operation::Mlp);
+        Ok(None)
+    }
+}
+
+/// Whole rows as a layer reads them.
+fn rows(numbers: &[f32], width: usize) -> MatRef<'_> {
+    MatRef::new(numbers, numbers.len() / width, width, width).expect("whole rows")
+}
+
+/// Whole rows to which a layer's outputs are added.
+fn added(numbers: &mut [f32], width: usize) -> noisyquant::Output<'_, '_> {
+    let rows = MatMut::new(numbers, numbers.len() / width, width, width).expect("whole rows");
+    noisyquant::Output::Added(rows)
 }

@@ -2,11 +2,10 @@
 //! its sides from stage to stage.
 
 use super::{
-    activate::activate,
     memory::{Buffers, Sizes},
     named::{NamedTensor, norm_tensors},
     patches,
-    run::{Operation, Rows, Run},
+    run::{MlpLayers, Operation, Rows, Run},
     source::Source,
     windows::Windows,
 };
@@ -132,6 +131,13 @@ impl Swin {
     /// Sizes of the attention of each stage.
     pub(super) fn heads(&self) -> impl Iterator<Item = Heads> {
         self.stages.iter().map(|stage| stage.heads)
+    }
+
+    /// The MLPs of all blocks.
+    pub(super) fn mlps(&self) -> impl Iterator<Item = MlpLayers> {
+        let blocks = (self.stages.iter())
+            .flat_map(|stage| stage.blocks.iter().map(move |block| (stage, block)));
+        blocks.map(|(stage, block)| stage.mlp(block))
     }
 
     /// Most rows that a layer sees of one image.
@@ -281,6 +287,7 @@ impl Stage {
             side,
             heads: Heads {
                 tokens: window * window,
+                queries: window * window,
                 width,
                 heads,
             },
@@ -289,6 +296,15 @@ impl Stage {
             windows: [0, shift].map(|shift| Windows::new(side, window, shift, swin.padding)),
             blocks,
         })
+    }
+
+    /// The MLP of a block.
+    fn mlp(&self, block: &Block) -> MlpLayers {
+        MlpLayers {
+            fc1: block.fc1,
+            activation: self.activation.function(),
+            fc2: block.fc2,
+        }
     }
 
     /// Rows of an image's windows, padding included.
@@ -363,12 +379,10 @@ impl Stage {
             run.by_rows(rows, &|lane, [x, normal, hidden, update]| {
                 block.norm2.apply(x, normal);
                 lane.lap(Operation::Norm);
-                lane.linear(block.fc1, normal, hidden)?;
-                activate(self.activation, hidden);
-                lane.lap(Operation::Gelu);
-                lane.linear(block.fc2, hidden, update)?;
-                ops::add(x, update);
-                lane.lap(Operation::Norm);
+                if let Some(rest) = lane.mlp(self.mlp(block), normal, hidden, x, update)? {
+                    ops::add(x, rest);
+                    lane.lap(Operation::Norm);
+                }
                 Ok(())
             })?;
         }

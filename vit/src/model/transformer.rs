@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use noisyquant::{DynamicMatmul, Isa};
+use noisyquant::{DynamicMatmul, Isa, Mlp};
 
 use super::{
     attention::Attention,
     layer::{Layer, LayerReport},
     memory::Sizes,
     named::NamedTensor,
+    run::MlpLayers,
     source::Source,
     swin::Swin,
     vit::Vit,
@@ -203,6 +204,16 @@ impl Model {
             Body::Vit(vit) => vec![vit.heads()],
             Body::Swin(swin) => swin.heads().collect(),
         }
+    }
+
+    /// The MLPs whose layers are both quantized.
+    pub(crate) fn quantized_mlps(&self) -> impl Iterator<Item = Mlp> {
+        let mlps: Vec<MlpLayers> = match &*self.body {
+            Body::Vit(vit) => vit.mlps().collect(),
+            Body::Swin(swin) => swin.mlps().collect(),
+        };
+        mlps.into_iter()
+            .filter_map(|mlp| mlp.quantized(&self.layers))
     }
 
     /// Most rows that each layer sees of one image.

@@ -1,12 +1,11 @@
 //! ViT, DeiT and DINOv2: pre-LN blocks with exact GELU in which all tokens attend to each other.
 
 use super::{
-    activate::activate,
     memory::{Buffers, Sizes},
     named::{NamedTensor, norm_tensors},
     patches,
     positions::{self, Resampling},
-    run::{Operation, Rows, Run},
+    run::{MlpLayers, Operation, Rows, Run},
     source::Source,
 };
 use crate::{
@@ -124,11 +123,36 @@ impl Vit {
         (self.prefix.len() + self.positions.len()) / self.config.width
     }
 
-    /// Sizes of the attention of each block.
+    /// How many tokens of an image, the first ones, are needed after the last attention.
+    fn needed_tokens(&self, logits: bool) -> usize {
+        match self.config.head {
+            Head::ClassAndDistillation if logits => 2,
+            Head::ClassAndPatchMean if logits => self.tokens(),
+            Head::ClassToken | Head::ClassAndDistillation | Head::ClassAndPatchMean => 1,
+            Head::PatchMean | Head::NormedPatchMean => self.tokens(),
+        }
+    }
+
+    /// The MLP of a block.
+    fn mlp(&self, block: &Block) -> MlpLayers {
+        MlpLayers {
+            fc1: block.fc1,
+            activation: self.config.activation.function(),
+            fc2: block.fc2,
+        }
+    }
+
+    /// The MLPs of all blocks.
+    pub(super) fn mlps(&self) -> impl Iterator<Item = MlpLayers> {
+        self.blocks.iter().map(|block| self.mlp(block))
+    }
+
+    /// Sizes of the attention of each block; in the last one, fewer tokens may ask.
     pub(super) fn heads(&self) -> Heads {
         let VitConfig { width, heads, .. } = self.config;
         Heads {
             tokens: self.tokens(),
+            queries: self.tokens(),
             width,
             heads,
         }
@@ -152,12 +176,15 @@ impl Vit {
         }
     }
 
-    /// Write `buffers.features`, and what else the head needs.
+    /// Write `buffers.features`, and what else the head needs if there are to be `logits`. After the last
+    /// attention, only the tokens that are needed go on, unless the pass is observed: who chooses numbers by
+    /// the rows of a layer is to see all of them.
     pub(super) fn forward(
         &self,
         config: &Config,
         images: &[f32],
         count: usize,
+        logits: bool,
         buffers: &mut Buffers<'_>,
         run: &mut Run<'_, '_>,
     ) -> Result<(), Error> {
@@ -188,32 +215,36 @@ impl Vit {
         }
         run.lap(Operation::Other);
 
+        let needed = match run.is_observed() {
+            true => tokens,
+            false => self.needed_tokens(logits),
+        };
+        // Of each image.
+        let mut kept = tokens;
         for at in 0..=self.blocks.len() {
+            let rows = count * kept;
             let next = self.blocks.get(at);
             let previous = at.checked_sub(1).map(|at| &self.blocks[at]);
             let buffers = [
-                Rows::new(x, width),
-                Rows::new(normal, width),
-                Rows::new(update, width),
-                Rows::new(mixed, width),
-                Rows::new(hidden, self.config.mlp_width),
-                Rows::new(qkv, 3 * width),
+                Rows::first(rows, x, width),
+                Rows::first(rows, normal, width),
+                Rows::first(rows, update, width),
+                Rows::first(rows, mixed, width),
+                Rows::first(rows, hidden, self.config.mlp_width),
+                Rows::first(rows, qkv, 3 * width),
             ];
             run.by_rows(buffers, &|lane, [x, normal, update, mixed, hidden, qkv]| {
+                let mut rest = None;
                 if let Some(block) = previous {
-                    lane.linear(block.proj, mixed, update)?;
-                    block.norm2.add_apply(x, update, normal);
+                    let projected = lane.branch(block.proj, mixed, x, update)?;
+                    block.norm2.add_apply(x, projected, normal);
                     lane.lap(Operation::Norm);
-                    lane.linear(block.fc1, normal, hidden)?;
-                    activate(self.config.activation, hidden);
-                    lane.lap(Operation::Gelu);
-                    lane.linear(block.fc2, hidden, update)?;
+                    rest = lane.mlp(self.mlp(block), normal, hidden, x, update)?;
                 }
-                // A branch's output is added on the way into the next norm, while a row is at hand.
-                match (previous, next) {
-                    (Some(_), Some(block)) => block.norm1.add_apply(x, update, normal),
-                    (None, Some(block)) => block.norm1.apply(x, normal),
-                    (Some(_), None) => ops::add(x, update),
+                // What a branch has left is added on the way into the next norm, while a row is at hand.
+                match (next, rest) {
+                    (Some(block), rest) => block.norm1.add_apply(x, rest, normal),
+                    (None, Some(rest)) => ops::add(x, rest),
                     (None, None) => {}
                 }
                 lane.lap(Operation::Norm);
@@ -223,20 +254,39 @@ impl Vit {
                 }
             })?;
             if let Some(block) = next {
-                run.attend(block.qkv, attention, qkv, None, mixed)?;
+                if at + 1 == self.blocks.len() {
+                    keep_first(x, tokens * width, needed * width);
+                    run.lap(Operation::Other);
+                    kept = needed;
+                }
+                let heads = Heads {
+                    queries: kept,
+                    ..attention
+                };
+                let mixed = &mut mixed[..count * kept * width];
+                run.attend(block.qkv, heads, qkv, None, mixed)?;
             }
         }
-        self.finish(x, normal, count, buffers.features, buffers.head_input);
+        let x = &x[..count * kept * width];
+        self.finish(
+            x,
+            normal,
+            count,
+            logits,
+            buffers.features,
+            buffers.head_input,
+        );
         run.lap(Operation::Norm);
         Ok(())
     }
 
-    /// The last norm, of the tokens that the head sees.
+    /// The last norm, of the tokens that the head sees; `x` has the first tokens of each image, or all.
     fn finish(
         &self,
         x: &[f32],
         normal: &mut [f32],
         count: usize,
+        logits: bool,
         features: &mut [f32],
         head_input: &mut [f32],
     ) {
@@ -268,13 +318,13 @@ impl Vit {
             }
         }
         match self.config.head {
-            Head::ClassAndDistillation => {
+            Head::ClassAndDistillation if logits => {
                 let inputs = head_input[..count * width].chunks_exact_mut(width);
                 for (token, x) in inputs.zip(images) {
                     self.last_norm.apply(&x[width..2 * width], token);
                 }
             }
-            Head::ClassAndPatchMean => {
+            Head::ClassAndPatchMean if logits => {
                 self.last_norm.apply(x, normal);
                 let inputs = head_input[..count * 2 * width].chunks_exact_mut(2 * width);
                 for (input, normal) in inputs.zip(normal.chunks_exact(image_length.max(1))) {
@@ -313,6 +363,15 @@ impl Vit {
             }
         }
         Ok(())
+    }
+}
+
+/// Move the first `kept` of each `image` numbers together, so that they are the first of `x`.
+fn keep_first(x: &mut [f32], image: usize, kept: usize) {
+    if kept < image {
+        for at in 1..x.len() / image {
+            x.copy_within(at * image..at * image + kept, at * kept);
+        }
     }
 }
 

@@ -119,8 +119,10 @@ impl<'a> Workspace<'a> {
         let rows = max_images * rows;
         let bytes = |threads: usize| {
             let layers = models.iter().flat_map(|model| model.layers());
-            let bytes = layers.map(|layer| layer.linear.scratch_bytes(rows, threads));
-            bytes.max().unwrap_or(0)
+            let layers = layers.map(|layer| layer.linear.scratch_bytes(rows, threads));
+            let mlps = models.iter().flat_map(|model| model.quantized_mlps());
+            let mlps = mlps.map(|mlp| mlp.scratch_bytes(rows, threads));
+            layers.chain(mlps).max().unwrap_or(0)
         };
         // An instruction set that is not there is an error of the pass.
         let arithmetics = models.iter().filter_map(|model| model.arithmetic().ok());

@@ -21,8 +21,12 @@ impl LayerNorm {
         pulp::Arch::new().dispatch(Normalise(self, x, y));
     }
 
-    /// `x += update`, then normalise `x` into `y`, while the row is still in the nearest cache.
-    pub(crate) fn add_apply(&self, x: &mut [f32], update: &[f32], y: &mut [f32]) {
+    /// `x += update`, if there is one, then normalise `x` into `y`, while the row is still in the nearest
+    /// cache.
+    pub(crate) fn add_apply(&self, x: &mut [f32], update: Option<&[f32]>, y: &mut [f32]) {
+        let Some(update) = update else {
+            return self.apply(x, y);
+        };
         vectorised(
             #[inline(always)]
             || {
@@ -154,7 +158,7 @@ mod tests {
         let update: Vec<f32> = (0..3 * width).map(|i| (i % 7) as f32).collect();
         let start: Vec<f32> = (0..3 * width).map(|i| (i % 11) as f32 * 0.3).collect();
         let (mut x, mut y) = (start.clone(), vec![0.0; start.len()]);
-        norm.add_apply(&mut x, &update, &mut y);
+        norm.add_apply(&mut x, Some(&update), &mut y);
         let (mut added, mut normal) = (start.clone(), vec![0.0; start.len()]);
         add_row(&mut added, &update);
         norm.apply(&added, &mut normal);

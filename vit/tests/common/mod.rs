@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use noisyquant_vit::embedded;
+use noisyquant_vit::{Model, embedded};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 /// A stored tensor.
@@ -80,4 +80,13 @@ impl Stored {
             to.copy_from_slice(&numbers[size * from..size * (from + 1)]);
         }
     }
+}
+
+/// The model with a part of its stored configuration replaced.
+pub fn reconfigured(model: &Model, from: &str, to: &str) -> Model {
+    let mut file = File::parse(&model.to_bytes().unwrap());
+    let entry = file.metadata.get_mut("noisyquant_vit").unwrap();
+    assert!(entry.contains(from), "{from} is not in {entry}");
+    *entry = entry.replace(from, to);
+    Model::from_safetensors(&file.bytes()).unwrap()
 }

@@ -10,10 +10,13 @@
 
 use core::arch::{asm, x86_64::*};
 
-use super::convert::{Bf16, Destination, F16, F32, Finished};
+use super::convert::{Bf16, F16, F32};
+use super::finish::{Add, Destination, Finished};
 use super::sink::{Accumulators, MR, NR, Sink};
 use crate::arch::tiles::{TileFn, for_each_tile};
-use crate::leaf::{BlockArgs, MicroArgs};
+use crate::leaf::{BlockArgs, MicroArgs, panel_by_steps};
+use crate::output::Destination as To;
+use crate::spec::Activation;
 use crate::view::Elem;
 
 /// The register tiles of a micro-kernel.
@@ -47,7 +50,8 @@ pub(in crate::arch) unsafe fn block<T: Tiles>(args: &BlockArgs) {
     }
 }
 
-/// The part of [`block`] for one panel, whose weights are at `b`.
+/// The part of [`block`] for one panel, whose weights are at `b`: from registers, or in steps, where there is
+/// more to do than eq. 9.
 ///
 /// # Safety
 ///
@@ -56,10 +60,12 @@ pub(in crate::arch) unsafe fn block<T: Tiles>(args: &BlockArgs) {
 pub(in crate::arch) unsafe fn finish_panel<T: Tiles>(args: &BlockArgs, panel: usize, b: *const i8) {
     // SAFETY: the caller promises the panel, and an output of the type that `destination` says.
     unsafe {
-        match args.destination {
-            Elem::F32 => finish_panel_to::<T, F32>(args, panel, b),
-            Elem::F16 => finish_panel_to::<T, F16>(args, panel, b),
-            Elem::Bf16 => finish_panel_to::<T, Bf16>(args, panel, b),
+        match (args.output.activation, args.destination) {
+            (Activation::Identity, To::Store(Elem::F32)) => panel_to::<T, F32>(args, panel, b),
+            (Activation::Identity, To::Store(Elem::F16)) => panel_to::<T, F16>(args, panel, b),
+            (Activation::Identity, To::Store(Elem::Bf16)) => panel_to::<T, Bf16>(args, panel, b),
+            (Activation::Identity, To::Add) => panel_to::<T, Add>(args, panel, b),
+            _ => panel_by_steps(args, panel, b, micro::<T>),
         }
     }
 }
@@ -68,7 +74,7 @@ pub(in crate::arch) unsafe fn finish_panel<T: Tiles>(args: &BlockArgs, panel: us
 ///
 /// As [`finish_panel`], for outputs of `D`.
 #[inline(always)]
-unsafe fn finish_panel_to<T: Tiles, D: Destination>(args: &BlockArgs, panel: usize, b: *const i8) {
+unsafe fn panel_to<T: Tiles, D: Destination>(args: &BlockArgs, panel: usize, b: *const i8) {
     let first = &args.first;
     // SAFETY: the caller promises the panel; the output has all rows.
     unsafe {
@@ -125,7 +131,7 @@ pub(in crate::arch) unsafe fn tile<D: Dot, K: Sink, const R: usize, const S: usi
         let mut acc = [[[_mm256_setzero_si256(); 2]; R]; S];
         let rows = rows::<R>(args, row);
         let mut b = args.b;
-        for k in (0..args.k).step_by(4 * S) {
+        for k in (0..args.inputs).step_by(4 * S) {
             for (s, acc) in acc.iter_mut().enumerate() {
                 let b0 = _mm256_load_si256(b.cast());
                 let b1 = _mm256_load_si256(b.add(32).cast());

@@ -1,5 +1,8 @@
 //! Kernels on 512-bit registers.
 
+pub(super) mod absmax;
 pub(super) mod convert;
+pub(super) mod finish;
+mod lanes;
 pub(super) mod sink;
 pub(super) mod tile;

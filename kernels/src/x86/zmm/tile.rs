@@ -13,6 +13,7 @@
 //! than 5 rows get theirs by splitting `k` over several sets of accumulators.
 
 use core::arch::x86_64::*;
+use core::array;
 
 use super::sink::{NR, Sink};
 use crate::arch::tiles::TileFn;
@@ -30,31 +31,55 @@ const PREFETCHED: usize = 32 << 10;
 /// `tiles()[r - 1]` computes `r` rows.
 pub(in crate::arch) const fn tiles<K: Sink>() -> [TileFn<K>; MR] {
     [
-        tile::<K, 1, 8>,
-        tile::<K, 2, 4>,
-        tile::<K, 3, 2>,
-        tile::<K, 4, 2>,
-        tile::<K, 5, 1>,
-        tile::<K, 6, 1>,
-        tile::<K, 7, 1>,
-        tile::<K, 8, 1>,
-        tile::<K, 9, 1>,
-        tile::<K, 10, 1>,
-        tile::<K, 11, 1>,
-        tile::<K, 12, 1>,
+        tile::<K, 1, 8, 2>,
+        tile::<K, 2, 4, 2>,
+        tile::<K, 3, 2, 2>,
+        tile::<K, 4, 2, 2>,
+        tile::<K, 5, 1, 2>,
+        tile::<K, 6, 1, 2>,
+        tile::<K, 7, 1, 2>,
+        tile::<K, 8, 1, 2>,
+        tile::<K, 9, 1, 2>,
+        tile::<K, 10, 1, 2>,
+        tile::<K, 11, 1, 2>,
+        tile::<K, 12, 1, 2>,
     ]
 }
 
-/// Rows `row..row + R`, all 32 channels, with `S` sets of accumulators that take turns over `k`.
+/// [`tiles`] of the first 16 channels alone, for a last panel in which there are no more: half the products.
+/// The accumulators of the others are given as 0.
+pub(in crate::arch) const fn narrow_tiles<K: Sink>() -> [TileFn<K>; MR] {
+    [
+        tile::<K, 1, 8, 1>,
+        tile::<K, 2, 4, 1>,
+        tile::<K, 3, 4, 1>,
+        tile::<K, 4, 2, 1>,
+        tile::<K, 5, 2, 1>,
+        tile::<K, 6, 2, 1>,
+        tile::<K, 7, 2, 1>,
+        tile::<K, 8, 1, 1>,
+        tile::<K, 9, 1, 1>,
+        tile::<K, 10, 1, 1>,
+        tile::<K, 11, 1, 1>,
+        tile::<K, 12, 1, 1>,
+    ]
+}
+
+/// Rows `row..row + R`, the first `16 · W` channels, with `S` sets of accumulators that take turns over the
+/// inputs.
 ///
 /// # Safety
 ///
 /// The CPU has the features below; `args` keeps the promises of [`MicroArgs`] for `NR = 32`, `KR = 4`,
 /// but for `c`; `row + R ≤ m`, and `sink` takes these rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn tile<K: Sink, const R: usize, const S: usize>(args: &MicroArgs, row: usize, sink: &K) {
+unsafe fn tile<K: Sink, const R: usize, const S: usize, const W: usize>(
+    args: &MicroArgs,
+    row: usize,
+    sink: &K,
+) {
     let stride = args.a_stride;
-    let mut acc = [[[_mm512_setzero_si512(); 2]; R]; S];
+    let mut acc = [[[_mm512_setzero_si512(); W]; R]; S];
     let mut b = args.b;
     let ahead = match NR * args.k {
         panel if panel <= PREFETCHED => panel,
@@ -64,11 +89,11 @@ unsafe fn tile<K: Sink, const R: usize, const S: usize>(args: &MicroArgs, row: u
     // `k` is a multiple of 64 and so of `4 · S`.
     unsafe {
         let mut a = args.a.add(row * stride);
-        let end = a.add(args.k);
+        let end = a.add(args.inputs.next_multiple_of(4 * S));
         while a < end {
             for acc in &mut acc {
-                let b0 = _mm512_load_si512(b.cast());
-                let b1 = _mm512_load_si512(b.add(64).cast());
+                let weights: [__m512i; W] =
+                    array::from_fn(|half| _mm512_load_si512(b.add(64 * half).cast()));
                 if S <= 2 {
                     // Addresses that are not there do no harm.
                     _mm_prefetch::<_MM_HINT_T1>(b.wrapping_add(ahead));
@@ -78,17 +103,20 @@ unsafe fn tile<K: Sink, const R: usize, const S: usize>(args: &MicroArgs, row: u
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let codes = a.add(r * stride).cast::<i32>().read_unaligned();
                     let codes = _mm512_set1_epi32(codes);
-                    acc[0] = _mm512_dpbusd_epi32(acc[0], codes, b0);
-                    acc[1] = _mm512_dpbusd_epi32(acc[1], codes, b1);
+                    for (acc, weights) in acc.iter_mut().zip(weights) {
+                        *acc = _mm512_dpbusd_epi32(*acc, codes, weights);
+                    }
                 }
                 a = a.add(4);
             }
         }
         for r in 0..R {
-            let mut sums = acc[0][r];
+            let mut sums = [_mm512_setzero_si512(); 2];
+            sums[..W].copy_from_slice(&acc[0][r]);
             for acc in &acc[1..] {
-                sums[0] = _mm512_add_epi32(sums[0], acc[r][0]);
-                sums[1] = _mm512_add_epi32(sums[1], acc[r][1]);
+                for (sum, acc) in sums.iter_mut().zip(acc[r]) {
+                    *sum = _mm512_add_epi32(*sum, acc);
+                }
             }
             sink.row(row + r, sums);
         }

@@ -12,7 +12,7 @@ use noisyquant::DynamicMatmul;
 use super::{
     super::lines::Lines,
     float,
-    heads::{Bias, Heads, Part},
+    heads::{Bias, Heads, Part, UNIT},
     integer::{self, ProductSizes, Products},
 };
 
@@ -97,7 +97,7 @@ impl AttentionSizes {
 }
 
 impl Heads {
-    /// Write `mixed[sequences, tokens, width]`, in each head `softmax(q · kᵀ / √d + bias) · v`, with
+    /// Write `mixed[sequences, queries, width]`, in each head `softmax(q · kᵀ / √d + bias) · v`, with
     /// `qkv[sequences, tokens, 3 · width]` holding all heads of q, then all of k, then all of v.
     ///
     /// Runs on rayon's current pool if `scratch` was made for more than one thread and the work is
@@ -120,8 +120,9 @@ impl Heads {
     ) -> Result<(), noisyquant::Error> {
         let float = matches!(arithmetic, Arithmetic::Float);
         assert!(float || bias.is_none(), "a bias for integer products");
-        let sequences = mixed.len() / (self.tokens * self.width);
-        let work = 2 * sequences * self.tokens * self.tokens * self.width;
+        let sequences = mixed.len() / (self.queries * self.width);
+        // A unit of few queries costs about what a full one does: lanes stay empty, operands are packed.
+        let work = 2 * sequences * self.units() * UNIT * self.tokens * self.width;
         let threads = scratch
             .threads
             .len()

@@ -25,7 +25,7 @@ pub(super) fn split_exponent<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s)
 
 /// `2^r` for `|r| ≤ ½`, of least relative error: coefficients, that of the highest power first.
 #[expect(clippy::approx_constant, reason = "fitted, and not ln 2")]
-pub(in crate::ops) const EXP2: [f32; 6] = [
+pub(super) const EXP2: [f32; 6] = [
     1.326_472_6e-3,
     9.671_512e-3,
     5.550_733_6e-2,
@@ -35,7 +35,7 @@ pub(in crate::ops) const EXP2: [f32; 6] = [
 ];
 
 /// Adding 1.5 · 2²³ rounds to an integer and leaves it in the low bits.
-pub(in crate::ops) const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
 
 /// Of these coefficients, that of the highest power first.
 #[inline(always)]

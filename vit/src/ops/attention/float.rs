@@ -52,11 +52,11 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let tokens = self.heads.tokens;
+        let queries = self.heads.queries;
         for head in self.part.heads.clone() {
             let mut query = 0;
-            while query < tokens {
-                if tokens - query > S::F32_LANES {
+            while query < queries {
+                if queries - query > S::F32_LANES {
                     self.block::<S, 2>(simd, head, query);
                     query += 2 * S::F32_LANES;
                 } else {
@@ -80,7 +80,7 @@ impl<'a> Task<'a> {
         } = &mut self.part;
         let features = self.heads.features();
         let columns = N * S::F32_LANES;
-        let rows = columns.min(tokens - query);
+        let rows = columns.min(self.heads.queries - query);
         let (queries, scratch) = self.scratch.split_at_mut(features * columns);
         let (scores, scratch) = scratch.split_at_mut(tokens * columns);
         let (bias_block, scratch) = scratch.split_at_mut(tokens * columns);
@@ -121,7 +121,7 @@ impl<'a> Task<'a> {
                 features,
                 column: (head - heads.start) * features,
             };
-            let row = sequence * tokens + query - self.heads.first_row(all.start);
+            let row = sequence * self.heads.queries + query - self.heads.first_row(all.start);
             mix.run(&mut mixed[row..]);
         }
     }

@@ -13,6 +13,8 @@ pub(crate) const MAX_KEYS: usize = 65_536;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heads {
     pub(crate) tokens: usize,
+    /// How many of the tokens, the first ones, ask: of the others only keys and values are used.
+    pub(crate) queries: usize,
     /// Features of a token, of all heads together.
     pub(crate) width: usize,
     pub(crate) heads: usize,
@@ -50,12 +52,12 @@ impl Heads {
 
     /// Units of one sequence.
     pub(super) fn units(self) -> usize {
-        self.tokens.div_ceil(UNIT)
+        self.queries.div_ceil(UNIT)
     }
 
     /// The row of `mixed` at which `unit` begins.
     pub(super) fn first_row(self, unit: usize) -> usize {
-        unit / self.units() * self.tokens + unit % self.units() * UNIT
+        unit / self.units() * self.queries + unit % self.units() * UNIT
     }
 }
 

@@ -34,17 +34,26 @@ const MOST: f32 = 255.0;
 /// Bytes of [`Products`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ProductSizes {
-    keys: usize,
-    values: usize,
+    keys: OperandSizes,
+    values: OperandSizes,
+    levels: usize,
     scratch: usize,
+}
+
+/// Bytes of an [`Operand`].
+#[derive(Clone, Copy, Debug, Default)]
+struct OperandSizes {
+    packed: usize,
+    constants: usize,
 }
 
 impl ProductSizes {
     pub(super) fn of(heads: Heads, matmul: DynamicMatmul) -> Self {
         let (tokens, features) = (heads.tokens, heads.features());
         Self {
-            keys: matmul.operand_bytes(tokens, features),
-            values: matmul.operand_bytes(features, tokens),
+            keys: OperandSizes::of(matmul, tokens, features),
+            values: OperandSizes::of(matmul, features, tokens),
+            levels: BLOCK * matmul.codes_stride(tokens),
             scratch: (matmul.scratch_bytes(BLOCK, tokens, features))
                 .max(matmul.scratch_bytes(BLOCK, features, tokens)),
         }
@@ -55,32 +64,68 @@ impl ProductSizes {
         Self {
             keys: self.keys.max(other.keys),
             values: self.values.max(other.values),
+            levels: self.levels.max(other.levels),
             scratch: self.scratch.max(other.scratch),
         }
     }
 
     pub(super) fn bytes(self) -> usize {
-        [self.keys, self.values, self.scratch]
-            .map(Lines::bytes)
-            .iter()
-            .sum()
+        let [levels, scratch] = [self.levels, self.scratch].map(Lines::bytes);
+        self.keys.bytes() + self.values.bytes() + levels + scratch
     }
 
     pub(super) fn cut<'a>(self, memory: &mut Lines<'a>) -> Products<'a> {
         Products {
-            keys: memory.scratch(self.keys),
-            values: memory.scratch(self.values),
+            keys: self.keys.cut(memory),
+            values: self.values.cut(memory),
+            levels: memory.cut(self.levels),
             scratch: memory.scratch(self.scratch),
         }
     }
 }
 
-/// Memory of the packed keys and values of the head at hand, and of their products.
+impl OperandSizes {
+    fn of(matmul: DynamicMatmul, outputs: usize, inputs: usize) -> Self {
+        Self {
+            packed: matmul.operand_bytes(outputs, inputs),
+            constants: matmul.product_bytes(outputs, inputs),
+        }
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self {
+            packed: self.packed.max(other.packed),
+            constants: self.constants.max(other.constants),
+        }
+    }
+
+    fn bytes(self) -> usize {
+        Lines::bytes(self.packed) + Lines::bytes(self.constants)
+    }
+
+    fn cut<'a>(self, memory: &mut Lines<'a>) -> Operand<'a> {
+        Operand {
+            packed: memory.scratch(self.packed),
+            constants: memory.scratch(self.constants),
+        }
+    }
+}
+
+/// Memory of the keys and values of the head at hand, and of their products.
 #[derive(Debug)]
 pub(super) struct Products<'a> {
-    keys: Scratch<'a>,
-    values: Scratch<'a>,
+    keys: Operand<'a>,
+    values: Operand<'a>,
+    /// Codes of a block's softmax.
+    levels: &'a mut [u8],
     scratch: Scratch<'a>,
+}
+
+/// Memory of a packed operand, and of what all its products have in common.
+#[derive(Debug)]
+struct Operand<'a> {
+    packed: Scratch<'a>,
+    constants: Scratch<'a>,
 }
 
 /// The noise of each key, in levels. Multiples of the golden ratio, modulo 1, spread evenly over
@@ -117,7 +162,7 @@ impl Task<'_, '_> {
             let begin = sequence * units;
             let first = all.start.max(begin) - begin;
             let last = all.end.min(begin + units) - begin;
-            let queries = first * UNIT..self.heads.tokens.min(last * UNIT);
+            let queries = first * UNIT..self.heads.queries.min(last * UNIT);
             for head in self.part.heads.clone() {
                 self.head(sequence, head, queries.clone())?;
             }
@@ -132,6 +177,7 @@ impl Task<'_, '_> {
         let Products {
             keys,
             values,
+            levels,
             scratch: product,
         } = &mut *self.products;
         let begin = sequence * tokens * 3 * width + head * features;
@@ -140,13 +186,17 @@ impl Task<'_, '_> {
             MatRef::new(numbers, tokens, features, 3 * width).expect("a row for each token")
         };
         let q = part(0);
-        let keys = self.matmul.pack_rows(part(1), keys, product)?;
-        let values = self.matmul.pack_columns(part(2), values, product)?;
-        // That of all queries, whichever this thread has.
-        let range = DynamicRange::of(q);
+        let packed = (self.matmul).pack_rows(part(1), &mut keys.packed, product)?;
+        // That of all tokens, whichever this thread has and whichever ask.
+        let range = self.matmul.range(q);
         // Softmax to the base 2 is a step shorter.
         let factor = LOG2_E / (features as f32).sqrt();
+        let keys = packed.product(range, factor, &mut keys.constants)?;
+        let packed = (self.matmul).pack_columns(part(2), &mut values.packed, product)?;
+        let range = DynamicRange::Positive(MOST);
+        let values = packed.product(range, 1.0, &mut values.constants)?;
         let stride = tokens.next_multiple_of(LANES);
+        let codes_stride = self.matmul.codes_stride(tokens);
         let (scores, mixed) = self.scratch.split_at_mut(BLOCK * stride);
         let first_row = self.heads.first_row(self.part.units.start);
         let column = (head - self.part.heads.start) * features;
@@ -155,30 +205,27 @@ impl Task<'_, '_> {
             let count = BLOCK.min(queries.end - query);
             let scores = &mut scores[..count * stride];
             let y = MatMut::new(scores, count, tokens, stride).expect(fits);
-            keys.multiply(
-                q.rows_range(query, query + count),
-                range,
-                factor,
-                y,
-                product,
-            )?;
+            keys.multiply(q.rows_range(query, query + count), y, product)?;
 
             for row in scores.chunks_exact_mut(stride) {
                 row[tokens..].fill(f32::NEG_INFINITY);
             }
             let mut sums = [0.0; BLOCK];
+            let levels = &mut levels[..count * codes_stride];
             pulp::Arch::new().dispatch(Softmax {
                 scores,
                 noise: &self.noise[..stride],
+                codes: levels,
+                codes_stride,
+                code_offset: self.matmul.code_offset(),
                 sums: &mut sums,
             });
 
-            let levels = MatRef::new(scores, count, tokens, stride).expect(fits);
             let mixed = &mut mixed[..count * features];
             let y = MatMut::new(mixed, count, features, features).expect(fits);
-            values.multiply(levels, DynamicRange::Positive(MOST), 1.0, y, product)?;
+            values.multiply_codes(levels, y, product)?;
 
-            let rows = &mut self.part.mixed[sequence * tokens + query - first_row..];
+            let rows = &mut self.part.mixed[sequence * self.heads.queries + query - first_row..];
             for ((to, from), sum) in rows.iter_mut().zip(mixed.chunks(features)).zip(sums) {
                 let scale = 1.0 / sum;
                 for (to, from) in to[column..].iter_mut().zip(from) {
@@ -190,11 +237,15 @@ impl Task<'_, '_> {
     }
 }
 
-/// Replaces the scores of a block by their levels.
+/// The levels of the scores of a block.
 struct Softmax<'a> {
-    /// Rows as long as the noise, a query each, with −∞ after the last key.
+    /// Rows as long as the noise, a query each, with −∞ after the last key. Overwritten.
     scores: &'a mut [f32],
     noise: &'a [f32],
+    /// As many rows, of so many bytes each, as `DynamicProduct::multiply_codes` wants them.
+    codes: &'a mut [u8],
+    codes_stride: usize,
+    code_offset: u8,
     /// Of the levels of each row; exact, and so the same in any order.
     sums: &'a mut [f32],
 }
@@ -212,8 +263,10 @@ impl WithSimd for Softmax<'_> {
             *largest = max(simd, S::as_simd_f32s(scores).0);
         }
         let rows = self.scores.chunks_exact_mut(length).zip(self.sums);
-        for ((scores, sum), largest) in rows.zip(largest) {
+        let codes = self.codes.chunks_exact_mut(self.codes_stride);
+        for (((scores, sum), largest), codes) in rows.zip(largest).zip(codes) {
             *sum = levels(simd, S::as_mut_simd_f32s(scores).0, largest, noise);
+            store(scores, self.code_offset, codes);
         }
     }
 }
@@ -228,7 +281,21 @@ fn max<S: Simd>(simd: S, scores: &[S::f32s]) -> f32 {
     simd.reduce_max_f32s(simd.max_f32s(max[0], max[1]))
 }
 
-/// Replaces scores by `rne(255 · 2^(score − max) + noise)`, and returns the sum.
+/// Stores the lowest bytes of numbers, a multiple of `LANES` of them, less `offset`.
+#[inline(always)]
+fn store(numbers: &[f32], offset: u8, codes: &mut [u8]) {
+    let codes = codes.as_chunks_mut::<LANES>().0;
+    for (codes, numbers) in codes.iter_mut().zip(numbers.as_chunks::<LANES>().0) {
+        // A copy, from which a compiler sees that no code overwrites a number: then it takes vectors.
+        let numbers = *numbers;
+        for (code, number) in codes.iter_mut().zip(&numbers) {
+            *code = (number.to_bits() as u8).wrapping_sub(offset);
+        }
+    }
+}
+
+/// Replaces scores by numbers whose lowest byte is their level, `rne(255 · 2^(score − max) + noise)`, and
+/// returns the sum of the levels.
 #[inline(always)]
 fn levels<S: Simd>(simd: S, scores: &mut [S::f32s], max: f32, noise: &[S::f32s]) -> f32 {
     /// `255 · 2^r` for `|r| ≤ ½`, off by at most 7.5e-5 of it, and below 255 for `r ≤ 0`.
@@ -238,8 +305,8 @@ fn levels<S: Simd>(simd: S, scores: &mut [S::f32s], max: f32, noise: &[S::f32s])
     for (score, noise) in scores.iter_mut().zip(noise) {
         let (r, power) = split_exponent(simd, simd.sub_f32s(*score, max));
         let level = simd.mul_add_f32s(polynomial(simd, POLYNOMIAL, r), power, *noise);
-        *score = simd.sub_f32s(simd.add_f32s(level, round), round);
-        sum = simd.add_f32s(sum, *score);
+        *score = simd.add_f32s(level, round);
+        sum = simd.add_f32s(sum, simd.sub_f32s(*score, round));
     }
     simd.reduce_sum_f32s(sum)
 }

@@ -9,5 +9,4 @@ mod integer;
 mod tests;
 
 pub(crate) use attend::{Arithmetic, AttentionScratch, AttentionSizes};
-pub(super) use exponential::{EXP2, ROUND};
 pub(crate) use heads::{Bias, Heads, MAX_KEYS};

@@ -67,12 +67,13 @@ fn usual_isa() -> Isa {
     DynamicMatmul::new(None).expect("kernels").isa()
 }
 
-/// The definition, in f64.
+/// The definition, in f64, of queries of all tokens.
 fn exact(heads: Heads, qkv: &[f32], bias: Option<Bias<'_>>) -> Vec<f64> {
     let Heads {
         tokens,
         width,
         heads: count,
+        ..
     } = heads;
     let features = width / count;
     let mut mixed = vec![0.0; qkv.len() / 3];
@@ -131,6 +132,7 @@ fn odd_sizes_against_f64() {
             let width = heads * features;
             let sizes = Heads {
                 tokens,
+                queries: tokens,
                 width,
                 heads,
             };
@@ -166,6 +168,7 @@ fn integers_are_close_to_f64_and_the_same_on_every_isa() {
             let (heads, width) = (2, 2 * features);
             let sizes = Heads {
                 tokens,
+                queries: tokens,
                 width,
                 heads,
             };
@@ -192,6 +195,7 @@ fn many_small_exponentials_are_not_lost() {
     let (tokens, features) = (501, 64);
     let sizes = Heads {
         tokens,
+        queries: tokens,
         width: features,
         heads: 1,
     };
@@ -212,6 +216,7 @@ fn many_small_exponentials_are_not_lost() {
 fn integers_at_extremes_stay_finite() {
     let sizes = Heads {
         tokens: 70,
+        queries: 70,
         width: 64,
         heads: 1,
     };
@@ -232,6 +237,7 @@ fn integers_at_extremes_stay_finite() {
 fn extreme_scores() {
     let sizes = Heads {
         tokens: 49,
+        queries: 49,
         width: 32,
         heads: 1,
     };
@@ -263,6 +269,7 @@ fn extreme_scores() {
 fn an_infinite_mask_hides_keys_to_the_bit() {
     let sizes = Heads {
         tokens: 37,
+        queries: 37,
         width: 48,
         heads: 3,
     };
@@ -294,6 +301,7 @@ fn an_infinite_mask_hides_keys_to_the_bit() {
 fn not_a_number_stays_in_its_row_and_key() {
     let sizes = Heads {
         tokens: 10,
+        queries: 10,
         width: 16,
         heads: 1,
     };
@@ -327,6 +335,7 @@ fn any_number_of_threads_gives_the_same_bits() {
     ] {
         let sizes = Heads {
             tokens,
+            queries: tokens,
             width: 96,
             heads,
         };
@@ -360,6 +369,42 @@ fn any_number_of_threads_gives_the_same_bits() {
         let one = int8(1);
         for threads in 2..=7 {
             assert_eq!(one, int8(threads), "{threads} threads, {tokens} tokens");
+        }
+    }
+}
+
+#[test]
+fn fewer_queries_give_the_bits_that_all_give() {
+    let (tokens, features, sequences) = (101, 64, 3);
+    let all = Heads {
+        tokens,
+        queries: tokens,
+        width: 2 * features,
+        heads: 2,
+    };
+    let width = all.width;
+    let qkv = numbers(sequences * tokens * 3 * width, 12);
+    for arithmetic in [Arithmetic::Float, int8(usual_isa())] {
+        let attend = |heads: Heads, threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let mut memory = Memory::new(heads, threads);
+            let mut mixed = vec![f32::NAN; sequences * heads.queries * width];
+            let done = pool.expect("a pool").install(|| {
+                let scratch = &mut memory.cut();
+                heads.attend(arithmetic, &qkv, None, &mut mixed, scratch)
+            });
+            done.expect("sizes that fit");
+            mixed
+        };
+        let expected = attend(all, 1);
+        for queries in [1, 2, 32, 33, 70] {
+            let first = expected.chunks(tokens * width);
+            let first = first.flat_map(|rows| &rows[..queries * width]);
+            let first: Vec<f32> = first.copied().collect();
+            for threads in [1, 2, 3, 5] {
+                let few = Heads { queries, ..all };
+                assert_eq!(attend(few, threads), first, "{queries}, {threads} threads");
+            }
         }
     }
 }

@@ -1,0 +1,160 @@
+//! Codes on their way from one layer to the next.
+
+use alloc::sync::Arc;
+use core::ptr;
+
+use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::output::{Coding, Output};
+use noisyquant_kernels::view::MatRef;
+
+use crate::check;
+use crate::error::Error;
+use crate::run::block::CodeRows;
+use crate::run::memory::Scratch;
+use crate::run::pass::{Coder, Pass, Planes};
+
+/// Rows of inputs of one layer, its *reader*, as the codes that it would make of them (docs/math.md, eq. 3).
+/// Another layer writes them, a byte a number where f32 take four, and the reader need not quantize
+/// ([`QuantLinear::forward_with`](crate::QuantLinear::forward_with)). The outputs have the same bits as with
+/// numbers in between. [`QuantLinear::codes`](crate::QuantLinear::codes) makes room for them.
+///
+/// ```
+/// use noisyquant::{Activation, Executor, MatMut, MatRef, QuantLinear, Scratch};
+/// # use noisyquant::Numbers;
+/// # let layer = |n: usize, k: usize| QuantLinear::from_numbers(
+/// #     Numbers::new((0..n * k).map(|i| (i % 7) as i8 - 3).collect(), vec![0.1; n], 0.1, 128.0), None);
+/// # let (fc1, fc2) = (layer(8, 2)?, layer(3, 8)?);
+///
+/// let x = [0.3f32, -0.7, 1.1, 0.2]; // two rows
+/// let mut y = [0f32; 2 * 3];
+/// let mut hidden = fc2.codes(2)?;
+/// let bytes = fc1.scratch_bytes(2, 1).max(fc2.scratch_bytes(2, 1));
+/// let (scratch, here) = (&mut Scratch::with_bytes(bytes), Executor::serial());
+///
+/// let (input, output) = (MatRef::new(&x, 2, 2, 2)?, MatMut::new(&mut y, 2, 3, 3)?);
+/// fc1.forward_with(input.into(), Activation::Gelu, (&mut hidden).into(), scratch, here)?;
+/// fc2.forward_with((&hidden).into(), Activation::Identity, output.into(), scratch, here)?;
+///
+/// // Which are the bits of one after the other.
+/// let mut apart = fc1.forward(&x)?;
+/// apart.iter_mut().for_each(|y| *y = Activation::Gelu.of(*y));
+/// assert_eq!(fc2.forward(&apart)?, y);
+/// # Ok::<(), noisyquant::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Codes<'a> {
+    reader: Arc<Pass>,
+    memory: Scratch<'a>,
+    most: usize,
+    rows: usize,
+}
+
+impl<'a> Codes<'a> {
+    /// Bytes of room for `max_rows` rows.
+    pub(crate) fn bytes(reader: &Pass, max_rows: usize) -> usize {
+        max_rows.saturating_mul(codes_stride(reader.k))
+    }
+
+    /// Room in `memory` for the codes of up to `max_rows` rows.
+    pub(crate) fn new(
+        reader: &Arc<Pass>,
+        max_rows: usize,
+        mut memory: Scratch<'a>,
+    ) -> Result<Self, Error> {
+        let (k, offset) = (reader.k, coder(reader)?.form.offset);
+        let bytes = Codes::bytes(reader, max_rows);
+        let bytes = memory.first_of("memory of codes", bytes, max_rows)?;
+        // What is between the rows and after their codes is never written again.
+        if k < padded_k(k) {
+            bytes.fill(0u8.wrapping_sub(offset));
+        }
+        Ok(Codes {
+            reader: Arc::clone(reader),
+            memory,
+            most: max_rows,
+            rows: 0,
+        })
+    }
+
+    /// Rows that are there.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Codes of a row.
+    pub fn cols(&self) -> usize {
+        self.reader.k
+    }
+
+    /// Makes them of `x`, as the reader does of its input.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if `x` has other columns or more rows than there is room for.
+    pub fn quantize(&mut self, x: MatRef<'_>) -> Result<(), Error> {
+        check::shape("input", (x.rows(), self.cols()), (x.rows(), x.cols()))?;
+        self.start(x.rows())?;
+        let (reader, stride) = (Arc::clone(&self.reader), codes_stride(self.reader.k));
+        let bytes = self.memory.first_of("codes", x.rows() * stride, x.rows())?;
+        reader.quantize(x, bytes, stride);
+        Ok(())
+    }
+
+    /// Takes `rows` rows from now on.
+    fn start(&mut self, rows: usize) -> Result<(), Error> {
+        check::at_most("rows of codes", rows, self.most)?;
+        self.rows = rows;
+        Ok(())
+    }
+
+    /// Where another layer writes `rows` rows of them.
+    pub(crate) fn output(&mut self, rows: usize) -> Result<Output<'_>, Error> {
+        self.start(rows)?;
+        let (pass, stride) = (&*self.reader, codes_stride(self.reader.k));
+        let bytes = self.memory.first_of("codes", rows * stride, rows)?;
+        output(pass, bytes, rows)
+    }
+
+    /// Them, for the layer of that pass.
+    pub(crate) fn read_by(&self, pass: &Arc<Pass>) -> Result<CodeRows<'_>, Error> {
+        if !ptr::eq(&*self.reader, &**pass) {
+            return Err(Error::Codes {
+                expected: "codes that were made for this layer",
+                got: "codes for another one",
+            });
+        }
+        let stride = codes_stride(pass.k);
+        let bytes = &self.memory.as_slice()[..self.rows * stride];
+        Ok(CodeRows { bytes, stride })
+    }
+}
+
+/// `bytes` as room for codes that the layer of `pass` reads.
+///
+/// # Errors
+///
+/// As [`QuantLinear::codes`](crate::QuantLinear::codes).
+pub(crate) fn output<'a>(
+    pass: &'a Pass,
+    bytes: &'a mut [u8],
+    rows: usize,
+) -> Result<Output<'a>, Error> {
+    let Coder { inv, t, form } = coder(pass)?;
+    let coding = Coding {
+        inv: &inv[..pass.k],
+        t: &t[..pass.k],
+        form: *form,
+    };
+    Ok(Output::codes(bytes, rows, codes_stride(pass.k), coding)?)
+}
+
+/// What makes the codes of the layer of `pass`.
+fn coder(pass: &Pass) -> Result<&Coder, Error> {
+    match &pass.planes {
+        Planes::One(coder) => Ok(coder),
+        Planes::Merged(_) | Planes::Two(_) => Err(Error::Codes {
+            expected: "a reader with a quantizer of one byte a code",
+            got: "one with a twin quantizer",
+        }),
+    }
+}

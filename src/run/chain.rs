@@ -1,0 +1,216 @@
+//! Two layers in a row. A block of rows goes through both before the next one starts: what is between them
+//! never leaves L2, and is there for one block alone.
+
+use core::iter;
+
+use noisyquant_kernels::cpu;
+use noisyquant_kernels::layout::{K_ALIGN, codes_stride};
+use noisyquant_kernels::output::{Coding, Output};
+use noisyquant_kernels::spec::Activation;
+use noisyquant_kernels::view::{MatMut, MatRef};
+
+use super::block::{self, CodeRows, Operand};
+use super::executor::Executor;
+use super::memory::Scratch;
+use super::pass::{Coder, Pass, Planes};
+use super::tasks::{self, cut};
+use crate::error::Error;
+
+/// `second(activation(first(x)))`; the second has as many inputs as the first has outputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Chain<'a> {
+    pub(crate) first: &'a Pass,
+    pub(crate) activation: Activation,
+    pub(crate) second: &'a Pass,
+}
+
+/// How a call is cut.
+struct Cut {
+    /// Tasks that are worth it.
+    tasks: usize,
+    /// Rows that each task of many takes through both layers at a time.
+    block_rows: usize,
+}
+
+impl Chain<'_> {
+    fn cut(&self, rows: usize, threads: usize) -> Cut {
+        let [first, second] = [self.first, self.second].map(|pass| pass.plan(rows, threads));
+        let tasks = first.tasks.max(second.tasks);
+        // As many rows as half of L2 holds codes of: weights are then read as few times as can be.
+        let row = self.first.row_bytes() + self.second.row_bytes().max(self.hidden_bytes());
+        let highest = (cpu::l2_bytes() / 2 / row).max(self.first.kernels.micro.tile.mr);
+        let blocks = rows.div_ceil(tasks).div_ceil(highest).max(1);
+        let block_rows = rows.div_ceil(tasks).div_ceil(blocks).max(1);
+        Cut { tasks, block_rows }
+    }
+
+    /// Whether each task has rows of its own. Where they are few, tasks share out output channels.
+    fn by_rows(&self, rows: usize, tasks: usize) -> bool {
+        tasks == 1 || rows / (2 * self.first.kernels.micro.tile.mr) >= tasks
+    }
+
+    /// Bytes of a row of what is between the layers: codes, or numbers where they do not fit a byte.
+    fn hidden_bytes(&self) -> usize {
+        match self.second.planes {
+            Planes::One(_) => codes_stride(self.second.k),
+            Planes::Merged(_) | Planes::Two(_) => codes_stride(self.second.k * size_of::<f32>()),
+        }
+    }
+
+    /// Bytes of a task that takes up to `rows` rows through both layers at a time.
+    fn task_bytes(&self, rows: usize) -> usize {
+        let layers = [self.first, self.second].map(|pass| pass.task_bytes(rows));
+        (rows.saturating_mul(self.hidden_bytes())).saturating_add(layers[0].max(layers[1]))
+    }
+
+    /// Bytes of scratch of calls of up to `max_rows` rows on so many threads.
+    pub(crate) fn bytes(&self, max_rows: usize, threads: usize) -> usize {
+        let rows = max_rows.max(1);
+        let Cut { tasks, .. } = self.cut(rows, threads);
+        // A call of fewer rows never has higher blocks than this.
+        let highest = self.cut(usize::MAX, 1).block_rows.min(rows);
+        let of_rows = tasks.saturating_mul(self.task_bytes(highest));
+        // Nor more rows than this where tasks share out channels.
+        let few = rows.min(2 * self.first.kernels.micro.tile.mr * tasks);
+        let layers = [self.first, self.second].map(|pass| pass.scratch_bytes(few, threads));
+        let of_channels = few * self.hidden_bytes() + layers[0].max(layers[1]);
+        if tasks == 1 {
+            of_rows
+        } else {
+            of_rows.max(of_channels)
+        }
+    }
+
+    /// Makes `y`, `[rows, second.n]`, of `x`, `[rows, first.k]`; at least one row.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ScratchTooSmall`] if `scratch` does not hold one task.
+    pub(crate) fn run(
+        &self,
+        x: MatRef<'_>,
+        y: Output<'_>,
+        scratch: &mut Scratch<'_>,
+        executor: Executor<'_>,
+    ) -> Result<(), Error> {
+        let rows = x.rows();
+        let Cut { tasks, block_rows } = self.cut(rows, executor.threads());
+        // A scratch made for fewer threads may not hold all rows of one layer.
+        if !self.by_rows(rows, tasks) && scratch.bytes() >= self.task_bytes(rows) {
+            return self.run_apart(x, y, scratch, executor);
+        }
+        let bytes = self.task_bytes(block_rows);
+        let tasks = tasks.min(scratch.bytes() / bytes);
+        if tasks <= 1 {
+            self.run_blocks(x, y, block_rows, scratch.first(bytes, rows)?);
+            return Ok(());
+        }
+        let mut slots = scratch.as_mut_slice().chunks_exact_mut(bytes);
+        let mut bands = (0..tasks).map(|number| cut(rows, tasks, number));
+        let mut below = Some(y);
+        let parts = iter::from_fn(|| {
+            let band = bands.next()?;
+            let (y, rest) = below.take()?.split_rows(band.len());
+            below = Some(rest);
+            Some((x.rows_range(band.start, band.end), y, slots.next()?))
+        });
+        executor.for_each(tasks, parts, |(x, y, scratch)| {
+            self.run_blocks(x, y, block_rows, scratch);
+        });
+        Ok(())
+    }
+
+    /// Block after block, on this thread. `scratch` is [`task_bytes`](Self::task_bytes) long.
+    fn run_blocks(&self, x: MatRef<'_>, mut y: Output<'_>, block_rows: usize, scratch: &mut [u8]) {
+        let [all_first, all_second] =
+            [self.first, self.second].map(|pass| 0..pass.n.div_ceil(pass.kernels.micro.tile.nr));
+        let (hidden, scratch) = scratch.split_at_mut(block_rows * self.hidden_bytes());
+        let columns = y.cols();
+        for rows in block::steps(x.rows(), block_rows) {
+            let height = rows.len();
+            let (first, second) = (self.first.plan(height, 1), self.second.plan(height, 1));
+            let input = Operand::Rows(x.rows_range(rows.start, rows.end));
+            let between = self.hidden_output(hidden, height);
+            block::run(
+                self.first,
+                &first,
+                input,
+                between,
+                all_first.clone(),
+                scratch,
+            );
+            let input = self.hidden_input(hidden, height);
+            let out = y.block(rows.start, height, 0, columns);
+            block::run(
+                self.second,
+                &second,
+                input,
+                out,
+                all_second.clone(),
+                scratch,
+            );
+        }
+    }
+
+    /// One layer after the other, each on all threads. `scratch` has [`task_bytes`](Self::task_bytes) for all
+    /// rows.
+    fn run_apart(
+        &self,
+        x: MatRef<'_>,
+        y: Output<'_>,
+        scratch: &mut Scratch<'_>,
+        executor: Executor<'_>,
+    ) -> Result<(), Error> {
+        let rows = x.rows();
+        let (hidden, rest) = scratch
+            .as_mut_slice()
+            .split_at_mut(rows * self.hidden_bytes());
+        let mut rest = Scratch::from_slice(rest)?;
+        let between = self.hidden_output(hidden, rows);
+        tasks::run(self.first, Operand::Rows(x), between, &mut rest, executor)?;
+        let input = self.hidden_input(hidden, rows);
+        tasks::run(self.second, input, y, &mut rest, executor)
+    }
+
+    /// `hidden` as what the first layer writes.
+    fn hidden_output<'h>(&'h self, hidden: &'h mut [u8], rows: usize) -> Output<'h> {
+        let (k, row) = (self.second.k, self.hidden_bytes());
+        let hidden = &mut hidden[..rows * row];
+        let fits = "a row for each row of the block";
+        let output = match &self.second.planes {
+            Planes::One(Coder { inv, t, form }) => {
+                if !k.is_multiple_of(K_ALIGN) {
+                    for codes in hidden.chunks_exact_mut(row) {
+                        codes[k..].fill(0u8.wrapping_sub(form.offset));
+                    }
+                }
+                let coding = Coding {
+                    inv: &inv[..k],
+                    t: &t[..k],
+                    form: *form,
+                };
+                Output::codes(hidden, rows, row, coding).expect(fits)
+            }
+            Planes::Merged(_) | Planes::Two(_) => {
+                let numbers: &mut [f32] = bytemuck::cast_slice_mut(hidden);
+                let stride = row / size_of::<f32>();
+                MatMut::new(numbers, rows, k, stride).expect(fits).into()
+            }
+        };
+        output.activated(self.activation)
+    }
+
+    /// `hidden` as what the second layer reads.
+    fn hidden_input<'h>(&self, hidden: &'h [u8], rows: usize) -> Operand<'h> {
+        let (k, stride) = (self.second.k, self.hidden_bytes());
+        let bytes = &hidden[..rows * stride];
+        match self.second.planes {
+            Planes::One(_) => Operand::Codes(CodeRows { bytes, stride }),
+            Planes::Merged(_) | Planes::Two(_) => {
+                let numbers: &[f32] = bytemuck::cast_slice(bytes);
+                let x = MatRef::new(numbers, rows, k, stride / size_of::<f32>());
+                Operand::Rows(x.expect("a row for each row of the block"))
+            }
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Layers in a row, with codes between them and what is else on the way, next to the same in single steps:
+//! bit for bit, on every instruction set, executor and number of rows.
+
+mod common;
+
+use common::{Rng, bits, isas};
+use noisyquant::half::f16;
+use noisyquant::{
+    Activation, Error, Executor, Input, Isa, MatMut, MatRef, Mlp, Numbers, Output, QuantLinear,
+    Scratch,
+};
+
+/// A layer of random numbers, with noise, channel scales and a zero point. With `twin` its codes do not fit a
+/// byte.
+fn layer(seed: u64, (n, k): (usize, usize), bits: u32, twin: bool, isa: Isa) -> QuantLinear {
+    let mut rng = Rng(seed);
+    let most = (1 << (bits - 1)) - 1;
+    let codes = (0..n * k).map(|_| (rng.below(2 * most + 1) as i32 - most as i32) as i8);
+    let codes = codes.collect();
+    let scales = rng.floats(n).iter().map(|v| 0.003 + 0.001 * v).collect();
+    let middle = (1 << (bits - 1)) as f32;
+    let zero_point = if twin { middle } else { middle + 3.25 };
+    let numbers = Numbers::new(codes, scales, 0.04, zero_point)
+        .with_weight_bits(bits)
+        .with_activation_bits(bits)
+        .with_bias(rng.floats(n))
+        .with_noise(rng.floats(k).iter().map(|v| 0.05 * v).collect())
+        .with_channel_scale(rng.floats(k).iter().map(|v| 1.0 + 0.5 * v).collect());
+    let numbers = if twin {
+        numbers.with_twin_shift(3)
+    } else {
+        numbers
+    };
+    QuantLinear::from_numbers(numbers, Some(isa)).unwrap()
+}
+
+/// What should come out, step by step.
+fn apart(fc1: &QuantLinear, activation: Activation, fc2: &QuantLinear, x: &[f32]) -> Vec<f32> {
+    let mut hidden = fc1.forward(x).unwrap();
+    hidden.iter_mut().for_each(|y| *y = activation.of(*y));
+    fc2.forward(&hidden).unwrap()
+}
+
+fn view(x: &[f32], cols: usize) -> MatRef<'_> {
+    MatRef::new(x, x.len() / cols, cols, cols).unwrap()
+}
+
+fn view_mut(y: &mut [f32], cols: usize) -> MatMut<'_> {
+    MatMut::new(y, y.len() / cols, cols, cols).unwrap()
+}
+
+/// Inputs, hidden features and outputs: whole panels and lines, and neither.
+const SHAPES: [(usize, usize, usize); 4] =
+    [(64, 128, 32), (37, 75, 29), (96, 200, 40), (5, 64, 70)];
+
+#[test]
+fn an_mlp_is_its_layers_one_after_the_other() {
+    let parallel_for = |count: usize, task: &(dyn Fn(usize) + Sync)| {
+        std::thread::scope(|scope| (0..count).for_each(|i| _ = scope.spawn(move || task(i))));
+    };
+    let mut activations = Activation::ALL.into_iter().cycle();
+    for isa in isas() {
+        for (k, hidden, n) in SHAPES {
+            for (bits_of, twin) in [(8, false), (6, false), (4, false), (6, true)] {
+                let fc1 = layer(1, (hidden, k), bits_of, false, isa);
+                let fc2 = layer(2, (n, hidden), bits_of, twin, isa);
+                for rows in [1, 3, 50, 131] {
+                    let activation = activations.next().unwrap();
+                    let x = Rng(rows as u64).heavy_tailed(rows * k);
+                    let expected = apart(&fc1, activation, &fc2, &x);
+                    let mlp = Mlp::new(fc1.clone(), activation, fc2.clone()).unwrap();
+                    for threads in [1, 5] {
+                        let executor = match threads {
+                            1 => Executor::serial(),
+                            _ => Executor::host(threads, &parallel_for),
+                        };
+                        let case =
+                            format!("{isa} {k},{hidden},{n} {bits_of} {twin} {rows} {threads}");
+                        let mut scratch = Scratch::with_bytes(mlp.scratch_bytes(rows, threads));
+                        let mut y = vec![f32::NAN; rows * n];
+                        let output = view_mut(&mut y, n).into();
+                        mlp.forward(view(&x, k), output, &mut scratch, executor)
+                            .unwrap();
+                        assert_eq!(bits(&y), bits(&expected), "{case} {activation:?}");
+
+                        // And added to what is there, in a scratch that holds one task.
+                        let mut sums = Rng(9).floats(rows * n);
+                        let there = sums.clone();
+                        let mut scratch = Scratch::with_bytes(mlp.scratch_bytes(rows, 1));
+                        let output = Output::Added(view_mut(&mut sums, n));
+                        mlp.forward(view(&x, k), output, &mut scratch, executor)
+                            .unwrap();
+                        for ((sum, there), y) in sums.iter().zip(there).zip(&expected) {
+                            assert_eq!(sum.to_bits(), (there + y).to_bits(), "{case}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn more_rows_than_a_block_are_the_same() {
+    let (k, hidden, n) = (5, 64, 3);
+    for isa in isas() {
+        let fc1 = layer(1, (hidden, k), 8, false, isa);
+        let fc2 = layer(2, (n, hidden), 8, false, isa);
+        // Of codes of 128 bytes a row, half of an L2 of 2 MiB holds 8192.
+        let rows = 9000;
+        let x = Rng(3).heavy_tailed(rows * k);
+        let expected = apart(&fc1, Activation::Gelu, &fc2, &x);
+        let mlp = Mlp::new(fc1, Activation::Gelu, fc2).unwrap();
+        let mut scratch = Scratch::with_bytes(mlp.scratch_bytes(rows, 1));
+        let mut y = vec![f32::NAN; rows * n];
+        let output = view_mut(&mut y, n).into();
+        mlp.forward(view(&x, k), output, &mut scratch, Executor::serial())
+            .unwrap();
+        assert_eq!(bits(&y), bits(&expected), "{isa}");
+    }
+}
+
+#[test]
+fn codes_go_from_layer_to_layer() {
+    let mut activations = Activation::ALL.into_iter().cycle();
+    for isa in isas() {
+        for (k, hidden, n) in SHAPES {
+            let fc1 = layer(3, (hidden, k), 8, false, isa);
+            let fc2 = layer(4, (n, hidden), 6, false, isa);
+            let bytes = fc1.scratch_bytes(200, 2).max(fc2.scratch_bytes(200, 2));
+            let mut scratch = Scratch::with_bytes(bytes);
+            let mut codes = fc2.codes(200).unwrap();
+            assert_eq!((codes.rows(), codes.cols()), (0, hidden));
+            for rows in [200, 1, 13, 0] {
+                let activation = activations.next().unwrap();
+                let x = Rng(rows as u64).heavy_tailed(rows * k);
+                let executor = Executor::rayon();
+                let (input, output) = (view(&x, k).into(), (&mut codes).into());
+                fc1.forward_with(input, activation, output, &mut scratch, executor)
+                    .unwrap();
+                assert_eq!(codes.rows(), rows);
+                let mut y = vec![0.0; rows * n];
+                let (input, output) = ((&codes).into(), view_mut(&mut y, n).into());
+                let none = Activation::Identity;
+                fc2.clone()
+                    .forward_with(input, none, output, &mut scratch, executor)
+                    .unwrap();
+                let expected = apart(&fc1, activation, &fc2, &x);
+                assert_eq!(
+                    bits(&y),
+                    bits(&expected),
+                    "{isa} {k},{hidden},{n} {rows} {activation:?}"
+                );
+            }
+            // Of numbers, as the layer itself does it.
+            let x = Rng(5).heavy_tailed(7 * hidden);
+            codes.quantize(view(&x, hidden)).unwrap();
+            let mut y = vec![0.0; 7 * n];
+            let (input, output) = ((&codes).into(), view_mut(&mut y, n).into());
+            let none = Activation::Identity;
+            fc2.forward_with(input, none, output, &mut scratch, Executor::serial())
+                .unwrap();
+            assert_eq!(
+                bits(&y),
+                bits(&fc2.forward(&x).unwrap()),
+                "{isa} {k},{hidden},{n}"
+            );
+        }
+    }
+}
+
+#[test]
+fn activations_and_sums_are_those_of_single_steps() {
+    for isa in isas() {
+        for twin in [false, true] {
+            let layer = layer(6, (75, 37), 6, twin, isa);
+            let mut scratch = Scratch::with_bytes(layer.scratch_bytes(50, 1));
+            let x = Rng(7).heavy_tailed(50 * 37);
+            let plain = layer.forward(&x).unwrap();
+            for activation in Activation::ALL {
+                let mut y = Rng(8).floats(50 * 75);
+                let expected: Vec<f32> = y
+                    .iter()
+                    .zip(&plain)
+                    .map(|(y, v)| y + activation.of(*v))
+                    .collect();
+                let (input, output) = (view(&x, 37).into(), Output::Added(view_mut(&mut y, 75)));
+                let here = Executor::serial();
+                layer
+                    .forward_with(input, activation, output, &mut scratch, here)
+                    .unwrap();
+                assert_eq!(bits(&y), bits(&expected), "{isa} {activation:?} {twin}");
+
+                let mut narrow = vec![f16::ZERO; 50 * 75];
+                let output = Output::Rows(MatMut::new(&mut narrow, 50, 75, 75).unwrap());
+                layer
+                    .forward_with(input, activation, output, &mut scratch, here)
+                    .unwrap();
+                for (y, v) in narrow.iter().zip(&plain) {
+                    let expected = f16::from_f32(activation.of(*v));
+                    assert_eq!(
+                        y.to_bits(),
+                        expected.to_bits(),
+                        "{isa} {activation:?} {twin}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn operands_that_do_not_fit_are_errors() {
+    let isa = Isa::Scalar;
+    let (fc1, fc2) = (
+        layer(1, (8, 4), 8, false, isa),
+        layer(2, (4, 8), 8, false, isa),
+    );
+    let mut scratch = Scratch::with_bytes(1 << 16);
+    let here = Executor::serial();
+    let none = Activation::Identity;
+    let x = [0.5f32; 3 * 4];
+    let mut y = [0f32; 3 * 4];
+
+    // Codes of a layer with the same numbers, which is another layer all the same.
+    let other = layer(2, (4, 8), 8, false, isa);
+    let mut codes = other.codes(3).unwrap();
+    let run = fc1.forward_with(
+        view(&x, 4).into(),
+        none,
+        (&mut codes).into(),
+        &mut scratch,
+        here,
+    );
+    assert_eq!(run, Ok(()));
+    let said = fc2
+        .forward_with(
+            (&codes).into(),
+            none,
+            view_mut(&mut y, 4).into(),
+            &mut scratch,
+            here,
+        )
+        .unwrap_err();
+    assert_eq!(
+        said.to_string(),
+        "codes: expected codes that were made for this layer, got codes for another one"
+    );
+
+    // Too many rows, and of the wrong length.
+    let four = [0.5f32; 4 * 4];
+    let said = fc1
+        .forward_with(
+            view(&four, 4).into(),
+            none,
+            (&mut codes).into(),
+            &mut scratch,
+            here,
+        )
+        .unwrap_err();
+    assert_eq!(said.to_string(), "rows of codes: expected 0..=3, got 4");
+    let mut wide = fc1.codes(3).unwrap();
+    let said = fc1
+        .forward_with(
+            view(&x, 4).into(),
+            none,
+            (&mut wide).into(),
+            &mut scratch,
+            here,
+        )
+        .unwrap_err();
+    assert_eq!(
+        said.to_string(),
+        "output: expected (3, 8) (rows, columns), got (3, 4)"
+    );
+    let said = codes.quantize(view(&x, 4)).unwrap_err();
+    assert_eq!(
+        said.to_string(),
+        "input: expected (3, 8) (rows, columns), got (3, 4)"
+    );
+
+    // A twin quantizer has two codes for a number.
+    let twin = layer(3, (4, 8), 8, true, isa);
+    let said = twin.codes(3).unwrap_err();
+    assert_eq!(
+        said.to_string(),
+        "codes: expected a reader with a quantizer of one byte a code, got one with a twin quantizer"
+    );
+
+    // The host's memory.
+    let mut arena = [0u64; 64];
+    let arena: &mut [u8] = &mut arena
+        .iter_mut()
+        .flat_map(|v| v.to_ne_bytes())
+        .collect::<Vec<u8>>();
+    let start = arena.as_ptr().align_offset(Scratch::ALIGN);
+    assert!(matches!(
+        fc2.codes_in(3, &mut arena[start + 1..]),
+        Err(Error::Alignment { .. })
+    ));
+    let bytes = fc2.codes_bytes(3);
+    let said = fc2
+        .codes_in(3, &mut arena[start..start + bytes - 1])
+        .unwrap_err();
+    assert!(
+        said.to_string()
+            .starts_with("memory of codes: expected at least 192 bytes"),
+        "{said}"
+    );
+    assert!(fc2.codes_in(3, &mut arena[start..start + bytes]).is_ok());
+    assert!(matches!(fc2.codes(usize::MAX), Err(Error::Memory { .. })));
+
+    // A residual of other elements.
+    let mut narrow = [f16::ZERO; 3 * 8];
+    let output = Output::Added(MatMut::new(&mut narrow, 3, 8, 8).unwrap());
+    let said = fc1
+        .forward_with(view(&x, 4).into(), none, output, &mut scratch, here)
+        .unwrap_err();
+    assert_eq!(said.to_string(), "residual: expected f32, got f16");
+
+    // Layers that are no MLP, and calls of one that do not fit.
+    let said = Mlp::new(fc1.clone(), none, fc1.clone()).unwrap_err();
+    assert_eq!(
+        said.to_string(),
+        "second layer of an MLP: expected (8, 8) (rows, columns), got (8, 4)"
+    );
+    let mlp = Mlp::new(fc1, none, fc2).unwrap();
+    let said = mlp
+        .forward(view(&x, 3), view_mut(&mut y, 4).into(), &mut scratch, here)
+        .unwrap_err();
+    assert_eq!(
+        said.to_string(),
+        "input: expected (4, 4) (rows, columns), got (4, 3)"
+    );
+    let said = mlp
+        .forward(view(&x, 4), view_mut(&mut y, 6).into(), &mut scratch, here)
+        .unwrap_err();
+    assert_eq!(
+        said.to_string(),
+        "output: expected (3, 4) (rows, columns), got (2, 6)"
+    );
+    let mut small = Scratch::with_bytes(mlp.scratch_bytes(3, 1) - 1);
+    let said = mlp
+        .forward(view(&x, 4), view_mut(&mut y, 4).into(), &mut small, here)
+        .unwrap_err();
+    assert!(
+        matches!(said, Error::ScratchTooSmall { rows: 3, .. }),
+        "{said}"
+    );
+    let nothing = mlp.forward(view(&[], 4), view_mut(&mut [], 4).into(), &mut small, here);
+    assert_eq!(nothing, Ok(()));
+    assert!(matches!(Input::from(view(&x, 4)), Input::Rows(_)));
+}
