@@ -15,9 +15,12 @@ use noisyquant::{Error, Executor, Scratch};
 fn assert_in_a_process(name: &str) {
     let test = env::current_exe().unwrap();
     let run = Command::new(test)
-        .args(["--exact", name, "--ignored"])
-        // rayon's threads have stacks of 2 MiB: together more than the process may have.
-        .env("RAYON_NUM_THREADS", "5000")
+        // On its first thread, as no other can be had.
+        .args(["--exact", name, "--ignored", "--test-threads=1"])
+        // The stack of a single thread is more than the process may have. Many with small stacks would fill
+        // it instead, and one that has just started could find no room for its first allocation.
+        .env("RUST_MIN_STACK", "4294967296")
+        .env("RAYON_NUM_THREADS", "4")
         .output()
         .unwrap();
     let [out, err] = [&run.stdout, &run.stderr].map(|said| String::from_utf8_lossy(said));
