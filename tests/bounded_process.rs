@@ -13,6 +13,10 @@ use noisyquant::{Error, Executor, Scratch};
 
 /// Runs one test of this file in a process of its own, and asserts that it succeeds and says nothing else.
 fn assert_in_a_process(name: &str) {
+    // Where another program stands between this one and Linux, as qemu does, addresses have no bound.
+    if let Ok(runner) = env::var("NOISYQUANT_TEST_RUNNER") {
+        return eprintln!("{name}: left out under {runner}");
+    }
     let test = env::current_exe().unwrap();
     let run = Command::new(test)
         // On its first thread, as no other can be had.
