@@ -11,7 +11,7 @@ mod numbers;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use noisyquant::{
-    Activation, Executor, Isa, MatMut, MatRef, Mlp, Numbers, Output, QuantLinear, Scratch,
+    Activation, Codes, Executor, Isa, MatMut, MatRef, Mlp, Numbers, Output, QuantLinear, Scratch,
 };
 use numbers::Rng;
 
@@ -148,7 +148,8 @@ fuzz_target!(|case: Case| {
             .map(|layer| layer.scratch_bytes(m, threads))
             .max();
         let mut scratch = Scratch::with_bytes(bytes.unwrap_or(0));
-        let (mut numbers, mut codes, mut output) = (x, None, Some(output));
+        let (mut numbers, mut output) = (x, Some(output));
+        let mut codes: Option<Codes<'_>> = None;
         for (at, (layer, step)) in simd.iter().zip(steps).enumerate() {
             let (rows, made) = (std::mem::take(&mut numbers), codes.take());
             let input = match &made {
