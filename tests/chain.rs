@@ -259,6 +259,13 @@ fn operands_that_do_not_fit_are_errors() {
         )
         .unwrap_err();
     assert_eq!(said.to_string(), "rows of codes: expected 0..=3, got 4");
+    // What an error has left is no codes.
+    assert_eq!(codes.rows(), 0);
+    let mut none_left = Scratch::with_bytes(0);
+    let to = (&mut codes).into();
+    let said = fc1.forward_with(view(&x, 4).into(), none, to, &mut none_left, here);
+    assert!(matches!(said, Err(Error::ScratchTooSmall { .. })));
+    assert_eq!(codes.rows(), 0);
     let mut wide = fc1.codes(3).unwrap();
     let said = fc1
         .forward_with(

@@ -46,6 +46,10 @@ mod tests {
             assert!(row.name.ends_with(&suffix), "{}", row.name);
             names.push(row.name);
         }
+        for row in epilogues() {
+            let name = format!("{}_i32_{}", row.isa, row.destination.name());
+            assert_eq!(row.name, name);
+        }
         names.extend(prologues().map(|row| row.name));
         names.extend(absmaxes().map(|row| row.name));
         names.extend(epilogues().map(|row| row.name));

@@ -4,14 +4,14 @@ use alloc::sync::Arc;
 use core::ptr;
 
 use noisyquant_kernels::layout::{codes_stride, padded_k};
-use noisyquant_kernels::output::{Coding, Output};
+use noisyquant_kernels::output::Output;
 use noisyquant_kernels::view::MatRef;
 
 use crate::check;
 use crate::error::Error;
 use crate::run::block::CodeRows;
 use crate::run::memory::Scratch;
-use crate::run::pass::{Coder, Pass, Planes};
+use crate::run::pass::{Coder, Pass};
 
 /// Rows of inputs of one layer, its *reader*, as the codes that it would make of them (docs/math.md, eq. 3).
 /// Another layer writes them, a byte a number where f32 take four, and the reader need not quantize
@@ -93,26 +93,25 @@ impl<'a> Codes<'a> {
     /// [`Error::Shape`] if `x` has other columns or more rows than there is room for.
     pub fn quantize(&mut self, x: MatRef<'_>) -> Result<(), Error> {
         check::shape("input", (x.rows(), self.cols()), (x.rows(), x.cols()))?;
-        self.start(x.rows())?;
-        let (reader, stride) = (Arc::clone(&self.reader), codes_stride(self.reader.k));
-        let bytes = self.memory.first_of("codes", x.rows() * stride, x.rows())?;
-        reader.quantize(x, bytes, stride);
+        let stride = codes_stride(self.reader.k);
+        let bytes = room(&mut self.memory, x.rows(), self.most, stride)?;
+        self.reader.quantize(x, bytes, stride);
+        self.rows = x.rows();
         Ok(())
     }
 
-    /// Takes `rows` rows from now on.
-    fn start(&mut self, rows: usize) -> Result<(), Error> {
-        check::at_most("rows of codes", rows, self.most)?;
-        self.rows = rows;
-        Ok(())
-    }
-
-    /// Where another layer writes `rows` rows of them.
+    /// Where another layer writes `rows` rows of them. Until they are [made](Self::made), there are none.
     pub(crate) fn output(&mut self, rows: usize) -> Result<Output<'_>, Error> {
-        self.start(rows)?;
-        let (pass, stride) = (&*self.reader, codes_stride(self.reader.k));
-        let bytes = self.memory.first_of("codes", rows * stride, rows)?;
-        output(pass, bytes, rows)
+        self.rows = 0;
+        let stride = codes_stride(self.reader.k);
+        let bytes = room(&mut self.memory, rows, self.most, stride)?;
+        let coding = coder(&self.reader)?.coding(self.reader.k);
+        Ok(Output::codes(bytes, rows, stride, coding)?)
+    }
+
+    /// That many rows have been written.
+    pub(crate) fn made(&mut self, rows: usize) {
+        self.rows = rows;
     }
 
     /// Them, for the layer of that pass.
@@ -129,32 +128,21 @@ impl<'a> Codes<'a> {
     }
 }
 
-/// `bytes` as room for codes that the layer of `pass` reads.
-///
-/// # Errors
-///
-/// As [`QuantLinear::codes`](crate::QuantLinear::codes).
-pub(crate) fn output<'a>(
-    pass: &'a Pass,
-    bytes: &'a mut [u8],
+/// The memory of `rows` rows, of which there may be `most`.
+fn room<'m>(
+    memory: &'m mut Scratch<'_>,
     rows: usize,
-) -> Result<Output<'a>, Error> {
-    let Coder { inv, t, form } = coder(pass)?;
-    let coding = Coding {
-        inv: &inv[..pass.k],
-        t: &t[..pass.k],
-        form: *form,
-    };
-    Ok(Output::codes(bytes, rows, codes_stride(pass.k), coding)?)
+    most: usize,
+    stride: usize,
+) -> Result<&'m mut [u8], Error> {
+    check::at_most("rows of codes", rows, most)?;
+    memory.first_of("codes", rows * stride, rows)
 }
 
 /// What makes the codes of the layer of `pass`.
 fn coder(pass: &Pass) -> Result<&Coder, Error> {
-    match &pass.planes {
-        Planes::One(coder) => Ok(coder),
-        Planes::Merged(_) | Planes::Two(_) => Err(Error::Codes {
-            expected: "a reader with a quantizer of one byte a code",
-            got: "one with a twin quantizer",
-        }),
-    }
+    pass.planes.coder().ok_or(Error::Codes {
+        expected: "a reader with a quantizer of one byte a code",
+        got: "one with a twin quantizer",
+    })
 }

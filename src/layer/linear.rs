@@ -157,7 +157,7 @@ impl QuantLinear {
         &self,
         input: Input<'_>,
         activation: Activation,
-        output: Output<'_, '_>,
+        mut output: Output<'_, '_>,
         scratch: &mut Scratch<'_>,
         executor: Executor<'_>,
     ) -> Result<(), Error> {
@@ -170,10 +170,11 @@ impl QuantLinear {
             Input::Codes(codes) => (codes.rows(), Operand::Codes(codes.read_by(&self.pass)?)),
         };
         let y = output.of(rows, n)?;
-        if rows == 0 {
-            return Ok(());
+        if rows > 0 {
+            tasks::run(&self.pass, x, y.activated(activation), scratch, executor)?;
         }
-        tasks::run(&self.pass, x, y.activated(activation), scratch, executor)
+        output.made(rows);
+        Ok(())
     }
 
     /// What a call needs.

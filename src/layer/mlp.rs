@@ -70,17 +70,18 @@ impl Mlp {
     pub fn forward(
         &self,
         x: MatRef<'_>,
-        y: Output<'_, '_>,
+        mut y: Output<'_, '_>,
         scratch: &mut Scratch<'_>,
         executor: Executor<'_>,
     ) -> Result<(), Error> {
         let (rows, k) = (x.rows(), self.in_features());
         check::shape("input", (rows, k), (rows, x.cols()))?;
-        let y = y.of(rows, self.out_features())?;
-        if rows == 0 {
-            return Ok(());
+        let output = y.of(rows, self.out_features())?;
+        if rows > 0 {
+            self.chain().run(x, output, scratch, executor)?;
         }
-        self.chain().run(x, y, scratch, executor)
+        y.made(rows);
+        Ok(())
     }
 
     /// Bytes of scratch for calls of up to `max_rows` rows on an executor of so many threads. A call on more

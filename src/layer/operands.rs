@@ -52,16 +52,28 @@ impl<'a, 'c> From<&'a mut Codes<'c>> for Output<'a, 'c> {
     }
 }
 
-impl<'a> Output<'a, '_> {
+impl Output<'_, '_> {
     /// As the kernels take it, for `rows` rows of `n` outputs.
-    pub(crate) fn of(self, rows: usize, n: usize) -> Result<kernels::Output<'a>, Error> {
-        let y = match self {
-            Output::Rows(y) => y.into(),
-            Output::Added(y) if y.elem() == Elem::F32 => kernels::Output::add(y),
-            Output::Added(y) => return Err(Error::Residual { got: y.elem() }),
-            Output::Codes(codes) => codes.output(rows)?,
+    pub(crate) fn of(&mut self, rows: usize, n: usize) -> Result<kernels::Output<'_>, Error> {
+        let got = match self {
+            Output::Rows(y) | Output::Added(y) => (y.rows(), y.cols()),
+            Output::Codes(codes) => (rows, codes.cols()),
         };
-        check::shape("output", (rows, n), (y.rows(), y.cols()))?;
-        Ok(y)
+        check::shape("output", (rows, n), got)?;
+        match self {
+            Output::Rows(y) => Ok(y.block(0, rows, 0, n).into()),
+            Output::Added(y) => match y.elem() {
+                Elem::F32 => Ok(kernels::Output::add(y.block(0, rows, 0, n))),
+                got => Err(Error::Residual { got }),
+            },
+            Output::Codes(codes) => codes.output(rows),
+        }
+    }
+
+    /// All rows have been written.
+    pub(crate) fn made(self, rows: usize) {
+        if let Output::Codes(codes) = self {
+            codes.made(rows);
+        }
     }
 }

@@ -5,14 +5,14 @@ use core::iter;
 
 use noisyquant_kernels::cpu;
 use noisyquant_kernels::layout::{K_ALIGN, codes_stride};
-use noisyquant_kernels::output::{Coding, Output};
+use noisyquant_kernels::output::Output;
 use noisyquant_kernels::spec::Activation;
 use noisyquant_kernels::view::{MatMut, MatRef};
 
 use super::block::{self, CodeRows, Operand};
 use super::executor::Executor;
 use super::memory::Scratch;
-use super::pass::{Coder, Pass, Planes};
+use super::pass::Pass;
 use super::tasks::{self, cut};
 use crate::error::Error;
 
@@ -51,10 +51,11 @@ impl Chain<'_> {
 
     /// Bytes of a row of what is between the layers: codes, or numbers where they do not fit a byte.
     fn hidden_bytes(&self) -> usize {
-        match self.second.planes {
-            Planes::One(_) => codes_stride(self.second.k),
-            Planes::Merged(_) | Planes::Two(_) => codes_stride(self.second.k * size_of::<f32>()),
-        }
+        let bytes = match self.second.planes.coder() {
+            Some(_) => 1,
+            None => size_of::<f32>(),
+        };
+        codes_stride(self.second.k * bytes)
     }
 
     /// Bytes of a task that takes up to `rows` rows through both layers at a time.
@@ -177,21 +178,16 @@ impl Chain<'_> {
         let (k, row) = (self.second.k, self.hidden_bytes());
         let hidden = &mut hidden[..rows * row];
         let fits = "a row for each row of the block";
-        let output = match &self.second.planes {
-            Planes::One(Coder { inv, t, form }) => {
+        let output = match self.second.planes.coder() {
+            Some(coder) => {
                 if !k.is_multiple_of(K_ALIGN) {
                     for codes in hidden.chunks_exact_mut(row) {
-                        codes[k..].fill(0u8.wrapping_sub(form.offset));
+                        codes[k..].fill(0u8.wrapping_sub(coder.form.offset));
                     }
                 }
-                let coding = Coding {
-                    inv: &inv[..k],
-                    t: &t[..k],
-                    form: *form,
-                };
-                Output::codes(hidden, rows, row, coding).expect(fits)
+                Output::codes(hidden, rows, row, coder.coding(k)).expect(fits)
             }
-            Planes::Merged(_) | Planes::Two(_) => {
+            None => {
                 let numbers: &mut [f32] = bytemuck::cast_slice_mut(hidden);
                 let stride = row / size_of::<f32>();
                 MatMut::new(numbers, rows, k, stride).expect(fits).into()
@@ -204,9 +200,9 @@ impl Chain<'_> {
     fn hidden_input<'h>(&self, hidden: &'h [u8], rows: usize) -> Operand<'h> {
         let (k, stride) = (self.second.k, self.hidden_bytes());
         let bytes = &hidden[..rows * stride];
-        match self.second.planes {
-            Planes::One(_) => Operand::Codes(CodeRows { bytes, stride }),
-            Planes::Merged(_) | Planes::Two(_) => {
+        match self.second.planes.coder() {
+            Some(_) => Operand::Codes(CodeRows { bytes, stride }),
+            None => {
                 let numbers: &[f32] = bytemuck::cast_slice(bytes);
                 let x = MatRef::new(numbers, rows, k, stride / size_of::<f32>());
                 Operand::Rows(x.expect("a row for each row of the block"))

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use noisyquant_kernels::layout::codes_stride;
-use noisyquant_kernels::output::CodeForm;
+use noisyquant_kernels::output::{CodeForm, Coding};
 use noisyquant_kernels::ready::{Channels, Panels, Ready};
 use noisyquant_kernels::row::Prologue;
 use noisyquant_kernels::spec::Twin;
@@ -64,7 +64,26 @@ impl Coder {
     }
 }
 
+impl Coder {
+    /// What another layer makes codes of `k` inputs with.
+    pub(crate) fn coding(&self, k: usize) -> Coding<'_> {
+        Coding {
+            inv: &self.inv[..k],
+            t: &self.t[..k],
+            form: self.form,
+        }
+    }
+}
+
 impl Planes {
+    /// What makes the codes where a byte holds one, so that another layer can write them.
+    pub(crate) fn coder(&self) -> Option<&Coder> {
+        match self {
+            Planes::One(coder) => Some(coder),
+            Planes::Merged(_) | Planes::Two(_) => None,
+        }
+    }
+
     /// Planes of codes that a block of rows takes in scratch.
     fn in_scratch(&self) -> usize {
         match self {
