@@ -17,7 +17,8 @@ fn assert_in_a_process(name: &str) {
     // Where another program stands between this one and Linux, as qemu does, addresses have no bound.
     if let Ok(runner) = env::var("NOISYQUANT_TEST_RUNNER") {
         // Not `eprintln!`, which the test harness would swallow.
-        return writeln!(std::io::stderr(), "{name}: left out under {runner}").unwrap();
+        let mut stderr = std::io::stderr();
+        return writeln!(stderr, "{name}: left out under {runner}").unwrap();
     }
     let test = env::current_exe().unwrap();
     let run = Command::new(test)

@@ -94,7 +94,14 @@ impl Model {
             layer: "attention".into(),
             source,
         })?;
-        let mut run = Run::new(&self.layers, arithmetic, scratch, observe, timer);
+        let mut run = Run::new(
+            &self.layers,
+            &self.mlps,
+            arithmetic,
+            scratch,
+            observe,
+            timer,
+        );
         match &*self.body {
             Body::Vit(vit) => {
                 let logits = !output.logits.is_empty();

@@ -1,6 +1,7 @@
 //! One forward pass: the layers run one after the other, on all rows or on each thread's part of them.
 
 use std::{
+    collections::BTreeMap,
     fmt, mem,
     time::{Duration, Instant},
 };
@@ -237,9 +238,12 @@ pub(crate) struct MlpLayers {
     pub(crate) fc2: usize,
 }
 
+/// MLPs as one call each, by the numbers of their first layers.
+pub(crate) type Mlps = BTreeMap<usize, Mlp>;
+
 impl MlpLayers {
     /// It as one, where both layers are quantized.
-    pub(crate) fn quantized(&self, layers: &[Layer]) -> Option<Mlp> {
+    pub(super) fn quantized(&self, layers: &[Layer]) -> Option<Mlp> {
         let layer = |index: usize| match &layers[index].linear {
             Linear::Quantized(layer) => Some(layer.clone()),
             Linear::Float(_) => None,
@@ -251,6 +255,7 @@ impl MlpLayers {
 /// Some rows on their way through the layers, and what running those takes.
 pub(crate) struct Lane<'a, 'h> {
     layers: &'a [Layer],
+    mlps: &'a Mlps,
     memory: LayerScratch<'a>,
     observe: Option<Observer<'h>>,
     /// Where times go, and when the last part ended.
@@ -258,10 +263,11 @@ pub(crate) struct Lane<'a, 'h> {
 }
 
 impl<'a, 'h> Run<'a, 'h> {
-    /// A pass through `layers` and attention in this `arithmetic`, each layer seen by `observe` and timed
-    /// from now on by `timer`, if any.
+    /// A pass through `layers`, of which `mlps` run as one, and attention in this `arithmetic`, each layer
+    /// seen by `observe` and timed from now on by `timer`, if any.
     pub(crate) fn new(
         layers: &'a [Layer],
+        mlps: &'a Mlps,
         arithmetic: Arithmetic,
         scratch: RunScratch<'a>,
         observe: Option<Observer<'h>>,
@@ -270,6 +276,7 @@ impl<'a, 'h> Run<'a, 'h> {
         Self {
             lane: Lane {
                 layers,
+                mlps,
                 memory: scratch.whole,
                 observe,
                 timer: timer.map(|timer| (timer, Instant::now())),
@@ -333,6 +340,7 @@ impl<'a, 'h> Run<'a, 'h> {
         let mut timer = self.lane.timer.take();
         let lanes = self.parts[..parts].iter_mut().map(|part| Lane {
             layers: self.lane.layers,
+            mlps: self.lane.mlps,
             memory: LayerScratch {
                 lines: &mut *part.lines,
                 executor: part.executor,
@@ -424,7 +432,7 @@ impl Lane<'_, '_> {
         x: &mut [f32],
         update: &'u mut [f32],
     ) -> Result<Option<&'u [f32]>, Error> {
-        let (Some(one), None) = (mlp.quantized(self.layers), &self.observe) else {
+        let (Some(one), None) = (self.mlps.get(&mlp.fc1), &self.observe) else {
             self.linear(mlp.fc1, input, hidden)?;
             ops::activate(mlp.activation, hidden);
             self.lap(Operation::Gelu);

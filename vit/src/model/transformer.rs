@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use noisyquant::{DynamicMatmul, Isa, Mlp};
+use noisyquant::{DynamicMatmul, Isa};
 
 use super::{
     attention::Attention,
     layer::{Layer, LayerReport},
     memory::Sizes,
     named::NamedTensor,
-    run::MlpLayers,
+    run::{MlpLayers, Mlps},
     source::Source,
     swin::Swin,
     vit::Vit,
@@ -25,6 +25,8 @@ use crate::{
 pub struct Model {
     pub(super) config: Config,
     pub(super) layers: Vec<Layer>,
+    /// Those of `layers` that run as one.
+    pub(super) mlps: Mlps,
     pub(super) body: Arc<Body>,
     attention: Attention,
     /// The instruction set of attention where no layer has one.
@@ -40,6 +42,18 @@ pub(super) enum Body {
     Swin(Swin),
 }
 
+impl Body {
+    /// The MLPs whose layers are both quantized.
+    fn mlps(&self, layers: &[Layer]) -> Mlps {
+        let mlps: Vec<MlpLayers> = match self {
+            Body::Vit(vit) => vit.mlps().collect(),
+            Body::Swin(swin) => swin.mlps().collect(),
+        };
+        let quantized = |mlp: MlpLayers| Some((mlp.fc1, mlp.quantized(layers)?));
+        mlps.into_iter().filter_map(quantized).collect()
+    }
+}
+
 impl Model {
     /// A model of this configuration, with the tensors and layers of `source` and attention in f32.
     pub(crate) fn build(mut source: Source<'_>, config: Config) -> Result<Self, Error> {
@@ -49,6 +63,7 @@ impl Model {
         };
         let (layers, warnings) = source.finish(&config)?;
         Ok(Self {
+            mlps: body.mlps(&layers),
             layers,
             config,
             body: Arc::new(body),
@@ -180,6 +195,7 @@ impl Model {
     pub(crate) fn with_layers(&self, layers: Vec<Layer>, reports: Vec<LayerReport>) -> Self {
         Self {
             config: self.config.clone(),
+            mlps: self.body.mlps(&layers),
             layers,
             body: Arc::clone(&self.body),
             attention: self.attention,
@@ -204,16 +220,6 @@ impl Model {
             Body::Vit(vit) => vec![vit.heads()],
             Body::Swin(swin) => swin.heads().collect(),
         }
-    }
-
-    /// The MLPs whose layers are both quantized.
-    pub(crate) fn quantized_mlps(&self) -> impl Iterator<Item = Mlp> {
-        let mlps: Vec<MlpLayers> = match &*self.body {
-            Body::Vit(vit) => vit.mlps().collect(),
-            Body::Swin(swin) => swin.mlps().collect(),
-        };
-        mlps.into_iter()
-            .filter_map(|mlp| mlp.quantized(&self.layers))
     }
 
     /// Most rows that each layer sees of one image.

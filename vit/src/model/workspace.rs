@@ -120,7 +120,7 @@ impl<'a> Workspace<'a> {
         let bytes = |threads: usize| {
             let layers = models.iter().flat_map(|model| model.layers());
             let layers = layers.map(|layer| layer.linear.scratch_bytes(rows, threads));
-            let mlps = models.iter().flat_map(|model| model.quantized_mlps());
+            let mlps = models.iter().flat_map(|model| model.mlps.values());
             let mlps = mlps.map(|mlp| mlp.scratch_bytes(rows, threads));
             layers.chain(mlps).max().unwrap_or(0)
         };
