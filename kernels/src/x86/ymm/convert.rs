@@ -74,7 +74,12 @@ pub(in crate::arch) unsafe fn quantize<S: Source>(args: &QuantizeArgs) {
                 x.add(whole)
                     .copy_to_nonoverlapping(tail.as_mut_ptr(), args.k - whole);
                 for k in (whole..padded_k(args.k)).step_by(32) {
-                    quantize_32::<S>(tail.as_ptr().add(k - whole), args, k, max, codes);
+                    if k < args.k {
+                        quantize_32::<S>(tail.as_ptr().add(k - whole), args, k, max, codes);
+                    } else {
+                        let zeros = _mm256_set1_epi8(args.code_offset.wrapping_neg() as i8);
+                        _mm256_storeu_si256(codes.add(k).cast(), zeros);
+                    }
                 }
             }
         }
