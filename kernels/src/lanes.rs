@@ -66,7 +66,7 @@ pub(crate) unsafe fn activate<V: Lanes, const N: usize>(
 #[inline(always)]
 unsafe fn positive<V: Lanes>(y: V) -> V {
     // SAFETY: the caller has the instruction set.
-    unsafe { y.if_negative(V::splat(0.0), y) }
+    unsafe { y.at_least(V::splat(0.0)) }
 }
 
 /// Step by step for all vectors, as one alone waits for its own products.
