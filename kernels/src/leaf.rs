@@ -199,20 +199,31 @@ pub(crate) struct FinishArgs {
 /// What an epilogue that writes codes is given beside the rest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CodingArgs {
+    /// The code; the fine one for a leaf that writes twin codes.
+    pub(crate) code: CodeArgs,
+    /// The coarse one for such a leaf; else nothing that may be read.
+    pub(crate) coarse: CodeArgs,
+    /// By how many bits it is shifted to the left: the largest codes fit a byte together.
+    pub(crate) shift: u32,
+    /// Subtracted from each byte as it is stored, wrapping.
+    pub(crate) code_offset: u8,
+}
+
+/// What a code of an output is made with (eq. 3).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CodeArgs {
     /// Per column, `n` of each.
     pub(crate) inv: *const f32,
     pub(crate) t: *const f32,
-    pub(crate) max_code: u8,
-    /// Subtracted from each code as it is stored, wrapping.
-    pub(crate) code_offset: u8,
+    pub(crate) max: u8,
 }
 
 impl CodingArgs {
     /// That of outputs which are no codes.
     pub(crate) const NONE: CodingArgs = CodingArgs {
-        inv: ptr::null(),
-        t: ptr::null(),
-        max_code: 0,
+        code: CodeArgs::NONE,
+        coarse: CodeArgs::NONE,
+        shift: 0,
         code_offset: 0,
     };
 
@@ -220,6 +231,25 @@ impl CodingArgs {
     #[inline]
     pub(crate) fn at(self, column: usize) -> CodingArgs {
         CodingArgs {
+            code: self.code.at(column),
+            coarse: self.coarse.at(column),
+            ..self
+        }
+    }
+}
+
+impl CodeArgs {
+    /// That of no code.
+    pub(crate) const NONE: CodeArgs = CodeArgs {
+        inv: ptr::null(),
+        t: ptr::null(),
+        max: 0,
+    };
+
+    /// That of the columns from `column` on.
+    #[inline]
+    fn at(self, column: usize) -> CodeArgs {
+        CodeArgs {
             inv: self.inv.wrapping_add(column),
             t: self.t.wrapping_add(column),
             ..self

@@ -15,16 +15,19 @@ pub enum Destination {
     Add,
     /// It is quantized for the layer that reads it (eq. 3), and its code written.
     Code,
+    /// It is quantized twice for a layer with a twin quantizer, and both codes written in one byte (eq. 24).
+    TwinCode,
 }
 
 impl Destination {
     /// All destinations.
-    pub const ALL: [Destination; 5] = [
+    pub const ALL: [Destination; 6] = [
         Destination::Store(Elem::F32),
         Destination::Store(Elem::F16),
         Destination::Store(Elem::Bf16),
         Destination::Add,
         Destination::Code,
+        Destination::TwinCode,
     ];
 
     /// Bytes of what is written.
@@ -32,7 +35,7 @@ impl Destination {
         match self {
             Destination::Store(elem) => elem.size(),
             Destination::Add => Elem::F32.size(),
-            Destination::Code => 1,
+            Destination::Code | Destination::TwinCode => 1,
         }
     }
 
@@ -42,6 +45,7 @@ impl Destination {
             Destination::Store(elem) => elem.name(),
             Destination::Add => "add",
             Destination::Code => "u8",
+            Destination::TwinCode => "twin",
         }
     }
 }
@@ -49,7 +53,7 @@ impl Destination {
 /// Which codes are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeForm {
-    /// The largest code, at which others saturate (eq. 3).
+    /// The largest code, at which others saturate (eq. 3); of a twin quantizer, the largest fine one.
     pub max: u8,
     /// Subtracted from each code as it is stored, wrapping: the
     /// [`code_offset`](crate::row::MicroKernel::code_offset) of the micro-kernel that will read it.
@@ -65,14 +69,35 @@ pub struct Coding<'a> {
     pub t: &'a [f32],
     /// Form of the codes.
     pub form: CodeForm,
+    /// Of a twin quantizer, the coarse code; what stands above is the fine one.
+    pub coarse: Option<Coarse<'a>>,
+}
+
+/// The coarse code that a twin quantizer adds to the fine one in a byte (eq. 24).
+#[derive(Clone, Copy, Debug)]
+pub struct Coarse<'a> {
+    /// Multipliers, one for each column.
+    pub inv: &'a [f32],
+    /// Offsets, as many.
+    pub t: &'a [f32],
+    /// The largest coarse code.
+    pub max: u8,
+    /// By how many bits it is shifted to the left.
+    pub shift: u32,
 }
 
 impl<'a> Coding<'a> {
     fn columns(self, columns: Range<usize>) -> Coding<'a> {
+        let part = |values: &'a [f32]| &values[columns.clone()];
         Coding {
-            inv: &self.inv[columns.clone()],
-            t: &self.t[columns],
-            form: self.form,
+            inv: part(self.inv),
+            t: part(self.t),
+            coarse: self.coarse.map(|coarse| Coarse {
+                inv: part(coarse.inv),
+                t: part(coarse.t),
+                ..coarse
+            }),
+            ..self
         }
     }
 }
@@ -115,8 +140,8 @@ impl<'a> Output<'a> {
         Output::new(y.into_cells(), Destination::Add, None)
     }
 
-    /// Codes of outputs are written: `rows` rows that begin `stride` bytes apart, of as many columns as
-    /// `coding` has.
+    /// Codes of outputs are written, a byte each: `rows` rows that begin `stride` bytes apart, of as many
+    /// columns as `coding` has.
     ///
     /// # Errors
     ///
@@ -124,7 +149,8 @@ impl<'a> Output<'a> {
     ///
     /// # Panics
     ///
-    /// If there are not as many offsets as multipliers.
+    /// If there are not as many offsets as multipliers, or the largest fine and the largest coarse code do
+    /// not fit a byte together.
     pub fn codes(
         bytes: &'a mut [u8],
         rows: usize,
@@ -133,8 +159,19 @@ impl<'a> Output<'a> {
     ) -> Result<Self, ViewError> {
         let columns = coding.inv.len();
         assert_eq!(columns, coding.t.len(), "multipliers and offsets");
+        let destination = match coding.coarse {
+            None => Destination::Code,
+            Some(Coarse { inv, t, max, shift }) => {
+                let lens = (inv.len(), t.len());
+                assert_eq!(lens, (columns, columns), "coarse multipliers and offsets");
+                let room = u32::from(u8::MAX - coding.form.max);
+                let fits = shift < u8::BITS && u32::from(max) << shift <= room;
+                assert!(fits, "fine and coarse codes in a byte");
+                Destination::TwinCode
+            }
+        };
         let cells = Cells::new(bytes, rows, columns, stride)?;
-        Ok(Output::new(cells, Destination::Code, Some(coding)))
+        Ok(Output::new(cells, destination, Some(coding)))
     }
 
     /// The same with an activation on the way.

@@ -9,9 +9,9 @@ use core::ops::Deref;
 use crate::isa::Isa;
 use crate::layout::{ALIGN, Tile, padded_k};
 use crate::leaf::{
-    BlockArgs, CodingArgs, FinishArgs, MicroArgs, QuantizeArgs, RaiseArgs, WidenArgs,
+    BlockArgs, CodeArgs, CodingArgs, FinishArgs, MicroArgs, QuantizeArgs, RaiseArgs, WidenArgs,
 };
-use crate::output::{CodeForm, Destination, Output};
+use crate::output::{CodeForm, Coding, Destination, Output};
 use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use crate::spec::MAX_K;
 use crate::table;
@@ -364,16 +364,6 @@ impl Ready<Epilogue> {
             comp.len() >= nr && scale.len() >= nr && bias.len() >= nr,
             "channels"
         );
-        // An output for codes has a multiplier and an offset for each of its columns.
-        let coding = match y.coding() {
-            Some(coding) => CodingArgs {
-                inv: coding.inv.as_ptr(),
-                t: coding.t.as_ptr(),
-                max_code: coding.form.max,
-                code_offset: coding.form.offset,
-            },
-            None => CodingArgs::NONE,
-        };
         FinishArgs {
             c: c.as_ptr(),
             c_stride: nr,
@@ -385,8 +375,25 @@ impl Ready<Epilogue> {
             y: y.as_mut_ptr(),
             y_stride: y.stride(),
             activation: y.activation(),
-            coding,
+            coding: y.coding().map_or(CodingArgs::NONE, coding_args),
         }
+    }
+}
+
+/// What a leaf is given of `coding`. An output for codes has a multiplier and an offset for each of its
+/// columns, and of a twin quantizer two of each.
+fn coding_args(coding: Coding<'_>) -> CodingArgs {
+    let code = |inv: &[f32], t: &[f32], max| CodeArgs {
+        inv: inv.as_ptr(),
+        t: t.as_ptr(),
+        max,
+    };
+    let coarse = coding.coarse;
+    CodingArgs {
+        code: code(coding.inv, coding.t, coding.form.max),
+        coarse: coarse.map_or(CodeArgs::NONE, |c| code(c.inv, c.t, c.max)),
+        shift: coarse.map_or(0, |coarse| coarse.shift),
+        code_offset: coding.form.offset,
     }
 }
 

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 use crate::isa::Isa;
 use crate::layout::{Tile, padded_k};
-use crate::leaf::{FinishArgs, MicroArgs, QuantizeArgs, RaiseArgs};
+use crate::leaf::{CodeArgs, FinishArgs, MicroArgs, QuantizeArgs, RaiseArgs};
 use crate::output::Destination;
 use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use crate::spec;
@@ -104,6 +104,12 @@ pub(crate) const EPILOGUES: &[Epilogue] = &[
         isa: Isa::Scalar,
         destination: Destination::Code,
         finish: code,
+    },
+    Epilogue {
+        name: "scalar_i32_twin",
+        isa: Isa::Scalar,
+        destination: Destination::TwinCode,
+        finish: twin_code,
     },
 ];
 
@@ -203,20 +209,45 @@ unsafe fn add(args: &FinishArgs) {
 ///
 /// `args` keeps the promises of [`FinishArgs`] for codes.
 unsafe fn code(args: &FinishArgs) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let code_of = quantizer(args.coding.code, args.n);
+        let stored = |code: u8| code.wrapping_sub(args.coding.code_offset);
+        finish::<u8>(args, |n, code, value| *code = stored(code_of(n, value)))
+    }
+}
+
+/// # Safety
+///
+/// `args` keeps the promises of [`FinishArgs`] for twin codes.
+unsafe fn twin_code(args: &FinishArgs) {
     let coding = args.coding;
+    // SAFETY: as the caller promises.
+    unsafe {
+        let fine = quantizer(coding.code, args.n);
+        let coarse = quantizer(coding.coarse, args.n);
+        finish::<u8>(args, |n, code, value| {
+            let merged = spec::merged_code(fine(n, value), coarse(n, value), coding.shift);
+            *code = merged.wrapping_sub(coding.code_offset);
+        })
+    }
+}
+
+/// What makes the code of an output of `n` columns, which is given with its column.
+///
+/// # Safety
+///
+/// `args` keeps the promises of [`CodeArgs`] while the result is in use.
+#[inline]
+unsafe fn quantizer(args: CodeArgs, n: usize) -> impl Fn(usize, f32) -> u8 {
     // SAFETY: the caller promises `n` values of each.
     let (inv, t) = unsafe {
         (
-            slice::from_raw_parts(coding.inv, args.n),
-            slice::from_raw_parts(coding.t, args.n),
+            slice::from_raw_parts(args.inv, n),
+            slice::from_raw_parts(args.t, n),
         )
     };
-    let write = |n: usize, code: &mut u8, value| {
-        let u = spec::code(value, inv[n], t[n], coding.max_code);
-        *code = u.wrapping_sub(coding.code_offset);
-    };
-    // SAFETY: as the caller promises.
-    unsafe { finish::<u8>(args, write) }
+    move |n, value| spec::code(value, inv[n], t[n], args.max)
 }
 
 /// Calls `write` with the column, the place and the value of every output.

@@ -96,6 +96,15 @@ pub fn code(x: f32, inv: f32, t: f32, max: u8) -> u8 {
     }
 }
 
+/// A fine and a coarse code in one byte, `fine + coarse · 2^shift` (eq. 24). Wraps, as stored codes do: the
+/// fine one may have an offset taken off.
+///
+/// `shift` is below 8.
+#[inline]
+pub const fn merged_code(fine: u8, coarse: u8, shift: u32) -> u8 {
+    fine.wrapping_add(coarse << shift)
+}
+
 /// The larger of `most` and the magnitude of `x`; NaN is left out (eq. 30).
 #[inline]
 pub fn raise(most: f32, x: f32) -> f32 {
@@ -177,7 +186,8 @@ impl Twin {
         ((f64::from(t) - f64::from(self.max_fine())) / f64::from(self.steps())) as f32
     }
 
-    /// The combined code of one value (eq. 24).
+    /// The combined code of one value (eq. 24): where [`max_code`](Self::max_code) fits a byte, the
+    /// [merged](merged_code) one.
     pub fn code(self, x: f32, inv: f32, t: f32) -> u32 {
         let fine = code(x, inv, t, self.max_fine());
         let (inv, t) = (self.coarse_multiplier(inv), self.coarse_offset(t));
@@ -378,6 +388,26 @@ mod tests {
             assert_eq!(twin.code(f32::INFINITY, 4.0, z), twin.max_code());
             assert_eq!(twin.code(f32::NEG_INFINITY, 4.0, z), 0);
             assert_eq!(twin.code(f32::NAN, 4.0, z), 0);
+        }
+    }
+
+    #[test]
+    fn merged_codes_are_combined_ones_that_fit_a_byte() {
+        for (bits, shift) in [(8, 0), (7, 1), (6, 2), (5, 3), (4, 5), (3, 6), (2, 7)] {
+            let twin = Twin { bits, shift };
+            assert!(twin.max_code() <= u8::MAX.into(), "{twin:?}");
+            let (inv, t) = (3.7, f32::from(twin.max_fine()) + 0.3);
+            let (coarse_inv, coarse_t) = (twin.coarse_multiplier(inv), twin.coarse_offset(t));
+            for i in -3000..3000 {
+                let x = i as f32 * 0.031;
+                let fine = code(x, inv, t, twin.max_fine());
+                let coarse = code(x, coarse_inv, coarse_t, twin.max_coarse());
+                let merged = merged_code(fine, coarse, shift);
+                assert_eq!(u32::from(merged), twin.code(x, inv, t), "{twin:?} {x}");
+                // With an offset taken off before or after.
+                let stored = merged_code(fine.wrapping_sub(128), coarse, shift);
+                assert_eq!(stored, merged.wrapping_sub(128), "{twin:?} {x}");
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use guarded::Guarded;
 use half::{bf16, f16};
-use noisyquant_kernels::output::{CodeForm, Coding, Destination, Output};
+use noisyquant_kernels::output::{Coarse, CodeForm, Coding, Destination, Output};
 use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
 use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
 use noisyquant_kernels::spec::MAX_K;
@@ -220,13 +220,20 @@ fn empty_output(destination: Destination, rows: usize, cols: usize) -> Output<'s
     match destination {
         Destination::Store(_) => y.unwrap().into(),
         Destination::Add => Output::add(y.unwrap()),
-        Destination::Code => {
+        Destination::Code | Destination::TwinCode => {
             // As many columns as have a multiplier.
             let some = &[1.0; 5][..cols.min(5)];
+            let coarse = Coarse {
+                inv: some,
+                t: some,
+                max: 1,
+                shift: 7,
+            };
             let coding = Coding {
                 inv: some,
                 t: some,
                 form: CodeForm { max: 1, offset: 0 },
+                coarse: (destination == Destination::TwinCode).then_some(coarse),
             };
             Output::codes(&mut [], rows, usize::MAX, coding).unwrap()
         }

@@ -71,6 +71,7 @@ impl Coder {
             inv: &self.inv[..k],
             t: &self.t[..k],
             form: self.form,
+            coarse: None,
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Kernels {
     pub(crate) micro: Ready<MicroKernel>,
     prologues: [Ready<Prologue>; 3],
     absmaxes: [Ready<Absmax>; 3],
-    epilogues: [Ready<Epilogue>; 5],
+    epilogues: [Ready<Epilogue>; 6],
 }
 
 impl Kernels {
@@ -45,12 +45,12 @@ impl Kernels {
         let absmax = |elem| ready::absmax(isa, elem).ok_or_else(unavailable);
         let epilogue = |to| ready::epilogue(isa, to).ok_or_else(unavailable);
         let [a, b, c] = Elem::ALL;
-        let [p, q, r, s, t] = Destination::ALL.map(epilogue);
+        let [p, q, r, s, t, u] = Destination::ALL.map(epilogue);
         Ok(Kernels {
             micro,
             prologues: [prologue(a)?, prologue(b)?, prologue(c)?],
             absmaxes: [absmax(a)?, absmax(b)?, absmax(c)?],
-            epilogues: [p?, q?, r?, s?, t?],
+            epilogues: [p?, q?, r?, s?, t?, u?],
         })
     }
 

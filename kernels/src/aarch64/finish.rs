@@ -4,7 +4,7 @@ use core::arch::aarch64::*;
 
 use super::convert::{F32, Format};
 use crate::lanes::activate;
-use crate::leaf::FinishArgs;
+use crate::leaf::{CodeArgs, FinishArgs};
 
 /// Columns that an epilogue takes at a time.
 const COLUMNS: usize = 8;
@@ -37,6 +37,9 @@ pub(super) struct Add;
 /// Outputs that are quantized.
 pub(super) struct Code;
 
+/// Outputs that are quantized by a twin quantizer, both codes in one byte.
+pub(super) struct TwinCode;
+
 impl<F: Format> Destination for F {
     type Elem = F::Elem;
     type Columns = ();
@@ -68,37 +71,85 @@ impl Destination for Add {
 
 impl Destination for Code {
     type Elem = u8;
-    /// Multipliers and offsets, the largest code, and the offset of codes.
-    type Columns = ([f32; COLUMNS], [f32; COLUMNS], u8, u8);
+    /// What makes the codes, and their offset.
+    type Columns = (Quantizer, u8);
     #[inline]
     unsafe fn columns(args: &FinishArgs, n: usize, columns: usize) -> Self::Columns {
         let coding = args.coding;
         // SAFETY: the caller promises the columns.
-        let (inv, t) = unsafe {
-            (
-                load_some(coding.inv.add(n), columns),
-                load_some(coding.t.add(n), columns),
-            )
-        };
-        (inv, t, coding.max_code, coding.code_offset)
+        let code = unsafe { Quantizer::new(coding.code, n, columns) };
+        (code, coding.code_offset)
     }
-    /// Eq. 3, as in [`quantize`](super::convert::quantize).
+    #[target_feature(enable = "neon")]
+    #[inline]
+    unsafe fn write(y: *mut u8, v: [float32x4_t; 2], (quantizer, offset): &Self::Columns) {
+        // SAFETY: the caller promises eight elements.
+        unsafe { vst1_u8(y, vsub_u8(quantizer.codes(v), vdup_n_u8(*offset))) }
+    }
+}
+
+impl Destination for TwinCode {
+    type Elem = u8;
+    /// What makes the fine codes, what makes the coarse ones, their shift, and the offset of both together.
+    type Columns = (Quantizer, Quantizer, i8, u8);
+    #[inline]
+    unsafe fn columns(args: &FinishArgs, n: usize, columns: usize) -> Self::Columns {
+        let coding = args.coding;
+        // SAFETY: the caller promises the columns.
+        let [fine, coarse] =
+            [coding.code, coding.coarse].map(|code| unsafe { Quantizer::new(code, n, columns) });
+        (fine, coarse, coding.shift as i8, coding.code_offset)
+    }
+    /// Eq. 24.
     #[target_feature(enable = "neon")]
     #[inline]
     unsafe fn write(
         y: *mut u8,
-        [low, high]: [float32x4_t; 2],
-        (inv, t, max, offset): &Self::Columns,
+        v: [float32x4_t; 2],
+        (fine, coarse, shift, offset): &Self::Columns,
     ) {
-        // SAFETY: each array has eight values; the caller promises eight elements.
+        let coarse = vshl_u8(coarse.codes(v), vdup_n_s8(*shift));
+        let merged = vadd_u8(fine.codes(v), coarse);
+        // SAFETY: the caller promises eight elements.
+        unsafe { vst1_u8(y, vsub_u8(merged, vdup_n_u8(*offset))) }
+    }
+}
+
+/// What makes codes of eight columns: multipliers, offsets and the largest code.
+pub(super) struct Quantizer {
+    inv: [f32; COLUMNS],
+    t: [f32; COLUMNS],
+    max: u8,
+}
+
+impl Quantizer {
+    /// That of `columns` columns from `n` on.
+    ///
+    /// # Safety
+    ///
+    /// `args` keeps the promises of [`CodeArgs`], and the columns exist.
+    #[inline]
+    unsafe fn new(args: CodeArgs, n: usize, columns: usize) -> Quantizer {
+        // SAFETY: the caller promises the columns.
         unsafe {
-            let (inv, t) = (F32::load(inv.as_ptr()), F32::load(t.as_ptr()));
-            let low = vcvtnq_u32_f32(vfmaq_f32(t[0], low, inv[0]));
-            let high = vcvtnq_u32_f32(vfmaq_f32(t[1], high, inv[1]));
-            let bytes = vqmovn_u16(vqmovn_high_u32(vqmovn_u32(low), high));
-            let limited = vmin_u8(bytes, vdup_n_u8(*max));
-            vst1_u8(y, vsub_u8(limited, vdup_n_u8(*offset)));
+            Quantizer {
+                inv: load_some(args.inv.add(n), columns),
+                t: load_some(args.t.add(n), columns),
+                max: args.max,
+            }
         }
+    }
+
+    /// Codes of eight outputs (eq. 3), as in [`quantize`](super::convert::quantize).
+    #[target_feature(enable = "neon")]
+    #[inline]
+    fn codes(&self, [low, high]: [float32x4_t; 2]) -> uint8x8_t {
+        // SAFETY: each array has eight values.
+        let (inv, t) = unsafe { (F32::load(self.inv.as_ptr()), F32::load(self.t.as_ptr())) };
+        let low = vcvtnq_u32_f32(vfmaq_f32(t[0], low, inv[0]));
+        let high = vcvtnq_u32_f32(vfmaq_f32(t[1], high, inv[1]));
+        let bytes = vqmovn_u16(vqmovn_high_u32(vqmovn_u32(low), high));
+        vmin_u8(bytes, vdup_n_u8(self.max))
     }
 }
 

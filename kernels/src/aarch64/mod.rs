@@ -134,4 +134,10 @@ pub(crate) const EPILOGUES: &[Epilogue] = &[
         destination: Destination::Code,
         finish: finish::finish::<finish::Code>,
     },
+    Epilogue {
+        name: "neon_i32_twin",
+        isa: Isa::Neon,
+        destination: Destination::TwinCode,
+        finish: finish::finish::<finish::TwinCode>,
+    },
 ];

@@ -39,7 +39,7 @@ use core::marker::PhantomData;
 use core::ops::Range;
 
 use super::zmm::convert::{Bf16, F16, F32};
-use super::zmm::finish::{Add, Code, Destination, Lines, columns_early};
+use super::zmm::finish::{Add, Code, Destination, Lines, TwinCode, columns_early};
 use crate::layout::K_ALIGN;
 use crate::leaf::{BlockArgs, MicroArgs};
 use crate::output::Destination as To;
@@ -424,6 +424,7 @@ pub(super) unsafe fn block(args: &BlockArgs) {
             To::Store(Elem::Bf16) => block_to::<Bf16>(args),
             To::Add => block_to::<Add>(args),
             To::Code => block_to::<Code>(args),
+            To::TwinCode => block_to::<TwinCode>(args),
         }
     }
 }

@@ -185,6 +185,12 @@ pub(crate) const EPILOGUES: &[Epilogue] = &[
         finish: ymm::finish::finish::<ymm::finish::Code>,
     },
     Epilogue {
+        name: "avx2_i32_twin",
+        isa: Isa::Avx2,
+        destination: Destination::TwinCode,
+        finish: ymm::finish::finish::<ymm::finish::TwinCode>,
+    },
+    Epilogue {
         name: "avx512vnni_i32_f32",
         isa: Isa::Avx512Vnni,
         destination: Destination::Store(Elem::F32),
@@ -213,5 +219,11 @@ pub(crate) const EPILOGUES: &[Epilogue] = &[
         isa: Isa::Avx512Vnni,
         destination: Destination::Code,
         finish: zmm::finish::finish::<zmm::finish::Code>,
+    },
+    Epilogue {
+        name: "avx512vnni_i32_twin",
+        isa: Isa::Avx512Vnni,
+        destination: Destination::TwinCode,
+        finish: zmm::finish::finish::<zmm::finish::TwinCode>,
     },
 ];

@@ -1,12 +1,12 @@
 //! Block leaves: codes and panels to outputs.
 
 use noisyquant_kernels::layout::{codes_stride, padded_k};
-use noisyquant_kernels::output::{Coding, Destination};
+use noisyquant_kernels::output::Destination;
 use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
 use noisyquant_kernels::row::MicroKernel;
 use noisyquant_kernels::spec::{self, Activation};
 
-use super::epilogue::{Cell, Check, Way, coding, of_destination};
+use super::epilogue::{Cell, Check, Quantizers, Way, of_destination};
 use super::operands::{FILLS, Rng, around, fill, store_codes, widest};
 use crate::guarded::Guarded;
 
@@ -107,12 +107,8 @@ fn check_sizes<C: Cell>(block: &Block, way: &Way<C>) {
             let y_stride = n + m % 3;
             let mut y = Guarded::<C>::new((m - 1) * y_stride + n);
             y.fill(way.before);
-            let (inv, t, form) = coding(&mut rng, n, 2e4);
-            let coding = Coding {
-                inv: &inv,
-                t: &t,
-                form,
-            };
+            let quantizers = Quantizers::new(&mut rng, n, 2e4);
+            let coding = quantizers.coding();
             let accumulators = tiles * kernel.tile.mr * nr;
             // Not only whole tiles.
             let accumulators = accumulators + m % 2 * (nr + 3);

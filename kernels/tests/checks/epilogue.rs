@@ -1,7 +1,7 @@
 //! Epilogues: accumulators to outputs.
 
 use half::{bf16, f16};
-use noisyquant_kernels::output::{CodeForm, Coding, Destination, Output};
+use noisyquant_kernels::output::{Coarse, CodeForm, Coding, Destination, Output};
 use noisyquant_kernels::ready::{Channels, Ready};
 use noisyquant_kernels::row::Epilogue;
 use noisyquant_kernels::spec::{self, Activation};
@@ -66,13 +66,31 @@ pub const ADD: Way<f32> = Way {
 };
 
 pub const CODES: Way<u8> = Way {
+    output: |y, (m, _, stride), coding| {
+        let plain = Coding {
+            coarse: None,
+            ..coding
+        };
+        Output::codes(y, m, stride, plain).unwrap()
+    },
+    expected: |value, n, _, coding| fine_code(value, n, coding).wrapping_sub(coding.form.offset),
+    before: 0xa5,
+};
+
+pub const TWIN_CODES: Way<u8> = Way {
     output: |y, (m, _, stride), coding| Output::codes(y, m, stride, coding).unwrap(),
     expected: |value, n, _, coding| {
-        let u = spec::code(value, coding.inv[n], coding.t[n], coding.form.max);
-        u.wrapping_sub(coding.form.offset)
+        let Coarse { inv, t, max, shift } = coding.coarse.unwrap();
+        let coarse = spec::code(value, inv[n], t[n], max);
+        let merged = spec::merged_code(fine_code(value, n, coding), coarse, shift);
+        merged.wrapping_sub(coding.form.offset)
     },
     before: 0xa5,
 };
+
+fn fine_code(value: f32, n: usize, coding: Coding<'_>) -> u8 {
+    spec::code(value, coding.inv[n], coding.t[n], coding.form.max)
+}
 
 /// Calls `check` with the way to write outputs of a destination.
 pub trait Check {
@@ -86,21 +104,60 @@ pub fn of_destination(destination: Destination, check: &impl Check) {
         Destination::Store(Elem::Bf16) => check.way(store::<bf16>()),
         Destination::Add => check.way(ADD),
         Destination::Code => check.way(CODES),
+        Destination::TwinCode => check.way(TWIN_CODES),
     }
 }
 
-/// Multipliers and offsets of `n` columns that spread outputs of the size of `scale` over the codes; one
-/// column has a multiplier of 0.
-pub fn coding(rng: &mut Rng, n: usize, scale: f32) -> (Guarded<f32>, Guarded<f32>, CodeForm) {
-    let max = spec::max_code(2 + rng.below(7) as u32);
+/// What outputs are quantized with: fine or only codes, and coarse ones.
+pub struct Quantizers {
+    fine: [Guarded<f32>; 2],
+    form: CodeForm,
+    coarse: [Guarded<f32>; 2],
+    coarse_max: u8,
+    shift: u32,
+}
+
+impl Quantizers {
+    /// Those of `n` columns, which spread outputs of the size of `scale` over the codes.
+    pub fn new(rng: &mut Rng, n: usize, scale: f32) -> Quantizers {
+        let max = spec::max_code(2 + rng.below(7) as u32);
+        let offset = [0, 128, 32][rng.below(3) as usize];
+        let shift = rng.below(8) as u32;
+        let coarse_max = (u8::MAX - max) >> shift;
+        Quantizers {
+            fine: constants(rng, n, f32::from(max), scale),
+            form: CodeForm { max, offset },
+            coarse: constants(rng, n, f32::from(coarse_max), scale),
+            coarse_max,
+            shift,
+        }
+    }
+
+    pub fn coding(&self) -> Coding<'_> {
+        let ([inv, t], [coarse_inv, coarse_t]) = (&self.fine, &self.coarse);
+        Coding {
+            inv,
+            t,
+            form: self.form,
+            coarse: Some(Coarse {
+                inv: coarse_inv,
+                t: coarse_t,
+                max: self.coarse_max,
+                shift: self.shift,
+            }),
+        }
+    }
+}
+
+/// Multipliers and offsets; one column has a multiplier of 0.
+fn constants(rng: &mut Rng, n: usize, max: f32, scale: f32) -> [Guarded<f32>; 2] {
     let (mut inv, mut t) = (Guarded::<f32>::new(n), Guarded::<f32>::new(n));
     for (inv, t) in inv.iter_mut().zip(t.iter_mut()) {
-        *inv = (0.2 + rng.float().abs()) * f32::from(max) / scale;
-        *t = rng.float() * f32::from(max);
+        *inv = (0.2 + rng.float().abs()) * max / scale;
+        *t = rng.float() * max;
     }
     inv[n / 2] = 0.0;
-    let offset = [0, 128, 32][rng.below(3) as usize];
-    (inv, t, CodeForm { max, offset })
+    [inv, t]
 }
 
 /// All widths of panels and numbers of columns, at every distance from a cache line, without activation and
@@ -155,12 +212,8 @@ fn check_sizes<C: Cell>(
         scale: &scale,
         bias: &bias,
     };
-    let (inv, t, form) = coding(rng, n, 8.0);
-    let coding = Coding {
-        inv: &inv,
-        t: &t,
-        form,
-    };
+    let quantizers = Quantizers::new(rng, n, 8.0);
+    let coding = quantizers.coding();
     let expected = |r: usize, col: usize| {
         let value = spec::output(c[r * nr + col], comp[col], scale[col], bias[col]);
         (way.expected)(activation.of(value), col, way.before, coding)

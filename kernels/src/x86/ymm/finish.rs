@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use super::convert::{Bf16, F16, F32};
 use super::sink::{NR, Sink};
 use crate::lanes::activate;
-use crate::leaf::FinishArgs;
+use crate::leaf::{CodeArgs, FinishArgs};
 use crate::spec::Activation;
 
 /// What becomes of sixteen outputs.
@@ -34,6 +34,9 @@ pub(in crate::arch) struct Add;
 
 /// Outputs that are quantized.
 pub(in crate::arch) struct Code;
+
+/// Outputs that are quantized by a twin quantizer, both codes in one byte.
+pub(in crate::arch) struct TwinCode;
 
 impl Destination for F32 {
     type Elem = f32;
@@ -108,45 +111,104 @@ impl Destination for Add {
 
 impl Destination for Code {
     type Elem = u8;
-    /// Multipliers and offsets, the largest code, and the offset of codes.
-    type Columns = ([(__m256, __m256); 2], __m256, __m128i);
+    /// What makes the codes, and their offset.
+    type Columns = (Quantizer, __m128i);
+    #[inline(always)]
+    unsafe fn columns(args: &FinishArgs) -> Self::Columns {
+        // SAFETY: the caller promises the columns.
+        unsafe { (quantizer(args.coding.code, args.n), code_offset(args)) }
+    }
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn store(y: *mut u8, v: [__m256; 2], (quantizer, offset): Self::Columns) {
+        // SAFETY: the caller promises sixteen elements.
+        unsafe { _mm_storeu_si128(y.cast(), bytes(codes(v, quantizer), offset)) }
+    }
+}
+
+impl Destination for TwinCode {
+    type Elem = u8;
+    /// What makes the fine codes, what makes the coarse ones, their shift, and the offset of both together.
+    type Columns = (Quantizer, Quantizer, __m128i, __m128i);
     #[inline(always)]
     unsafe fn columns(args: &FinishArgs) -> Self::Columns {
         let coding = args.coding;
-        let (mut inv, mut t) = ([0f32; NR], [0f32; NR]);
-        // SAFETY: columns `0..n` exist, of which there are sixteen at most; each array holds as many values.
+        // SAFETY: the caller promises the columns.
         unsafe {
-            coding.inv.copy_to_nonoverlapping(inv.as_mut_ptr(), args.n);
-            coding.t.copy_to_nonoverlapping(t.as_mut_ptr(), args.n);
-            let half = |at: usize| {
-                (
-                    _mm256_loadu_ps(inv.as_ptr().add(at)),
-                    _mm256_loadu_ps(t.as_ptr().add(at)),
-                )
-            };
-            (
-                [half(0), half(8)],
-                _mm256_set1_ps(f32::from(coding.max_code)),
-                _mm_set1_epi8(coding.code_offset as i8),
-            )
+            let [fine, coarse] = [coding.code, coding.coarse].map(|code| quantizer(code, args.n));
+            let shift = _mm_cvtsi32_si128(coding.shift as i32);
+            (fine, coarse, shift, code_offset(args))
         }
     }
-    /// Eq. 3.
+    /// Eq. 24.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn store(y: *mut u8, v: [__m256; 2], (columns, max, offset): Self::Columns) {
-        let [low, high] = core::array::from_fn(|half| {
-            let (inv, t) = columns[half];
-            // `vmaxps` returns its second operand when the first is NaN: NaN becomes 0.
-            let v = _mm256_max_ps(_mm256_fmadd_ps(v[half], inv, t), _mm256_setzero_ps());
-            _mm256_cvtps_epi32(_mm256_min_ps(v, max))
+    unsafe fn store(y: *mut u8, v: [__m256; 2], (fine, coarse, shift, offset): Self::Columns) {
+        let (fine, coarse) = (codes(v, fine), codes(v, coarse));
+        let merged = core::array::from_fn(|half| {
+            _mm256_add_epi32(fine[half], _mm256_sll_epi32(coarse[half], shift))
         });
-        let words = words(low, high);
-        let low = _mm256_castsi256_si128(words);
-        let codes = _mm_packus_epi16(low, _mm256_extracti128_si256::<1>(words));
         // SAFETY: the caller promises sixteen elements.
-        unsafe { _mm_storeu_si128(y.cast(), _mm_sub_epi8(codes, offset)) }
+        unsafe { _mm_storeu_si128(y.cast(), bytes(merged, offset)) }
     }
+}
+
+/// What makes codes of sixteen columns: multipliers and offsets of eight each, and the largest code.
+type Quantizer = ([(__m256, __m256); 2], __m256);
+
+/// That of the first `n` columns, up to sixteen.
+///
+/// # Safety
+///
+/// The CPU has AVX2; `args` keeps the promises of [`CodeArgs`].
+#[inline(always)]
+unsafe fn quantizer(args: CodeArgs, n: usize) -> Quantizer {
+    let (mut inv, mut t) = ([0f32; NR], [0f32; NR]);
+    // SAFETY: columns `0..n` exist, of which there are sixteen at most; each array holds as many values.
+    unsafe {
+        args.inv.copy_to_nonoverlapping(inv.as_mut_ptr(), n);
+        args.t.copy_to_nonoverlapping(t.as_mut_ptr(), n);
+        let half = |at: usize| {
+            (
+                _mm256_loadu_ps(inv.as_ptr().add(at)),
+                _mm256_loadu_ps(t.as_ptr().add(at)),
+            )
+        };
+        ([half(0), half(8)], _mm256_set1_ps(f32::from(args.max)))
+    }
+}
+
+/// What is subtracted from each byte of codes.
+///
+/// # Safety
+///
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn code_offset(args: &FinishArgs) -> __m128i {
+    // SAFETY: as the caller promises.
+    unsafe { _mm_set1_epi8(args.coding.code_offset as i8) }
+}
+
+/// Codes of sixteen outputs (eq. 3).
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn codes(v: [__m256; 2], (columns, max): Quantizer) -> [__m256i; 2] {
+    core::array::from_fn(|half| {
+        let (inv, t) = columns[half];
+        // `vmaxps` returns its second operand when the first is NaN: NaN becomes 0.
+        let v = _mm256_max_ps(_mm256_fmadd_ps(v[half], inv, t), _mm256_setzero_ps());
+        _mm256_cvtps_epi32(_mm256_min_ps(v, max))
+    })
+}
+
+/// Sixteen codes that fit a byte, in order, with their offset taken off.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn bytes([low, high]: [__m256i; 2], offset: __m128i) -> __m128i {
+    let words = words(low, high);
+    let low = _mm256_castsi256_si128(words);
+    let codes = _mm_packus_epi16(low, _mm256_extracti128_si256::<1>(words));
+    _mm_sub_epi8(codes, offset)
 }
 
 /// Sixteen words of as many numbers that fit, in order.

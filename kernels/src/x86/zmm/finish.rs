@@ -7,7 +7,7 @@ use core::ops::Range;
 use super::convert::{Bf16, F16, F32};
 use super::sink::{NR, Sink};
 use crate::lanes::activate;
-use crate::leaf::FinishArgs;
+use crate::leaf::{CodeArgs, FinishArgs};
 use crate::spec::Activation;
 
 /// What becomes of sixteen outputs.
@@ -39,6 +39,9 @@ pub(in crate::arch) struct Add;
 
 /// Outputs that are quantized.
 pub(in crate::arch) struct Code;
+
+/// Outputs that are quantized by a twin quantizer, both codes in one byte.
+pub(in crate::arch) struct TwinCode;
 
 impl Destination for F32 {
     const SIZE: usize = 4;
@@ -104,36 +107,102 @@ impl Destination for Add {
 
 impl Destination for Code {
     const SIZE: usize = 1;
-    /// Multipliers, offsets, the largest code, and the offset of codes.
-    type Columns = (__m512, __m512, __m512, __m128i);
+    /// What makes the codes, and their offset.
+    type Columns = (Quantizer, __m128i);
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn columns(args: &FinishArgs, at: usize, mask: __mmask16) -> Self::Columns {
+        let offset = _mm_set1_epi8(args.coding.code_offset as i8);
+        // SAFETY: the caller promises the columns of `mask`.
+        unsafe { (quantizer(args.coding.code, at, mask), offset) }
+    }
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn store(y: *mut u8, mask: __mmask16, v: __m512, (quantizer, offset): Self::Columns) {
+        // SAFETY: the caller promises the elements of `mask`.
+        unsafe { store_codes(y, mask, codes(v, quantizer), offset) }
+    }
+}
+
+impl Destination for TwinCode {
+    const SIZE: usize = 1;
+    /// What makes the fine codes, what makes the coarse ones, their shift, and the offset of both together.
+    type Columns = (Quantizer, Quantizer, __m128i, __m128i);
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     #[inline]
     unsafe fn columns(args: &FinishArgs, at: usize, mask: __mmask16) -> Self::Columns {
         let coding = args.coding;
-        // SAFETY: the caller promises the columns of `mask`; other addresses are not accessed.
-        unsafe {
+        let shift = _mm_cvtsi32_si128(coding.shift as i32);
+        let offset = _mm_set1_epi8(coding.code_offset as i8);
+        // SAFETY: the caller promises the columns of `mask`.
+        let (fine, coarse) = unsafe {
             (
-                _mm512_maskz_loadu_ps(mask, coding.inv.wrapping_add(at)),
-                _mm512_maskz_loadu_ps(mask, coding.t.wrapping_add(at)),
-                _mm512_set1_ps(f32::from(coding.max_code)),
-                _mm_set1_epi8(coding.code_offset as i8),
+                quantizer(coding.code, at, mask),
+                quantizer(coding.coarse, at, mask),
             )
-        }
+        };
+        (fine, coarse, shift, offset)
     }
-    /// Eq. 3.
+    /// Eq. 24.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     #[inline]
-    unsafe fn store(y: *mut u8, mask: __mmask16, v: __m512, (inv, t, max, offset): Self::Columns) {
-        // `vmaxps` returns its second operand when the first is NaN: NaN becomes 0.
-        let v = _mm512_max_ps(_mm512_fmadd_ps(v, inv, t), _mm512_setzero_ps());
-        let codes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_min_ps(v, max)));
-        let codes = _mm_sub_epi8(codes, offset);
-        // SAFETY: the caller promises the elements of `mask`. A store without one is several times faster.
-        unsafe {
-            match mask {
-                0xffff => _mm_storeu_si128(y.cast(), codes),
-                _ => _mm_mask_storeu_epi8(y.cast(), mask, codes),
-            }
+    unsafe fn store(
+        y: *mut u8,
+        mask: __mmask16,
+        v: __m512,
+        (fine, coarse, shift, offset): Self::Columns,
+    ) {
+        let coarse = _mm512_sll_epi32(codes(v, coarse), shift);
+        let merged = _mm512_add_epi32(codes(v, fine), coarse);
+        // SAFETY: the caller promises the elements of `mask`.
+        unsafe { store_codes(y, mask, merged, offset) }
+    }
+}
+
+/// What makes codes of sixteen columns: multipliers, offsets and the largest code.
+type Quantizer = (__m512, __m512, __m512);
+
+/// That of the columns of `mask`, zero elsewhere, from column `at` on.
+///
+/// # Safety
+///
+/// The CPU has AVX-512 F; `args` keeps the promises of [`CodeArgs`], and the columns of `mask` exist.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn quantizer(args: CodeArgs, at: usize, mask: __mmask16) -> Quantizer {
+    // SAFETY: the caller promises the columns of `mask`; other addresses are not accessed.
+    unsafe {
+        (
+            _mm512_maskz_loadu_ps(mask, args.inv.wrapping_add(at)),
+            _mm512_maskz_loadu_ps(mask, args.t.wrapping_add(at)),
+            _mm512_set1_ps(f32::from(args.max)),
+        )
+    }
+}
+
+/// Codes of sixteen outputs (eq. 3).
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn codes(v: __m512, (inv, t, max): Quantizer) -> __m512i {
+    // `vmaxps` returns its second operand when the first is NaN: NaN becomes 0.
+    let v = _mm512_max_ps(_mm512_fmadd_ps(v, inv, t), _mm512_setzero_ps());
+    _mm512_cvtps_epi32(_mm512_min_ps(v, max))
+}
+
+/// Writes those of `mask` of sixteen codes that fit a byte, with their offset taken off.
+///
+/// # Safety
+///
+/// The CPU has AVX-512 F, BW and VL; the bytes of `mask` are writable.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[inline]
+unsafe fn store_codes(y: *mut u8, mask: __mmask16, codes: __m512i, offset: __m128i) {
+    let codes = _mm_sub_epi8(_mm512_cvtepi32_epi8(codes), offset);
+    // SAFETY: the caller promises the elements of `mask`. A store without one is several times faster.
+    unsafe {
+        match mask {
+            0xffff => _mm_storeu_si128(y.cast(), codes),
+            _ => _mm_mask_storeu_epi8(y.cast(), mask, codes),
         }
     }
 }
