@@ -10,26 +10,24 @@ use noisyquant::{
     Scratch,
 };
 
-/// A layer of random numbers, with noise, channel scales and a zero point. With `twin` its codes do not fit a
-/// byte.
-fn layer(seed: u64, (n, k): (usize, usize), bits: u32, twin: bool, isa: Isa) -> QuantLinear {
+/// A layer of random numbers, with noise, channel scales and a zero point, or a twin quantizer of that shift.
+fn layer(seed: u64, (n, k): (usize, usize), bits: u32, twin: Option<u32>, isa: Isa) -> QuantLinear {
     let mut rng = Rng(seed);
     let most = (1 << (bits - 1)) - 1;
     let codes = (0..n * k).map(|_| (rng.below(2 * most + 1) as i32 - most as i32) as i8);
     let codes = codes.collect();
     let scales = rng.floats(n).iter().map(|v| 0.003 + 0.001 * v).collect();
     let middle = (1 << (bits - 1)) as f32;
-    let zero_point = if twin { middle } else { middle + 3.25 };
+    let zero_point = middle + if twin.is_some() { 0.0 } else { 3.25 };
     let numbers = Numbers::new(codes, scales, 0.04, zero_point)
         .with_weight_bits(bits)
         .with_activation_bits(bits)
         .with_bias(rng.floats(n))
         .with_noise(rng.floats(k).iter().map(|v| 0.05 * v).collect())
         .with_channel_scale(rng.floats(k).iter().map(|v| 1.0 + 0.5 * v).collect());
-    let numbers = if twin {
-        numbers.with_twin_shift(3)
-    } else {
-        numbers
+    let numbers = match twin {
+        Some(shift) => numbers.with_twin_shift(shift),
+        None => numbers,
     };
     QuantLinear::from_numbers(numbers, Some(isa)).unwrap()
 }
@@ -49,6 +47,9 @@ fn view_mut(y: &mut [f32], cols: usize) -> MatMut<'_> {
     MatMut::new(y, y.len() / cols, cols, cols).unwrap()
 }
 
+/// Bits and shifts of twin quantizers whose codes fit a byte.
+const TWINS: [(u32, Option<u32>); 3] = [(8, Some(0)), (6, Some(2)), (4, Some(5))];
+
 /// Inputs, hidden features and outputs: whole panels and lines, and neither.
 const SHAPES: [(usize, usize, usize); 4] =
     [(64, 128, 32), (37, 75, 29), (96, 200, 40), (5, 64, 70)];
@@ -61,8 +62,9 @@ fn an_mlp_is_its_layers_one_after_the_other() {
     let mut activations = Activation::ALL.into_iter().cycle();
     for isa in isas() {
         for (k, hidden, n) in SHAPES {
-            for (bits_of, twin) in [(8, false), (6, false), (4, false), (6, true)] {
-                let fc1 = layer(1, (hidden, k), bits_of, false, isa);
+            let others = [(8, None), (6, None), (4, None), (6, Some(3))];
+            for (bits_of, twin) in others.into_iter().chain(TWINS) {
+                let fc1 = layer(1, (hidden, k), bits_of, None, isa);
                 let fc2 = layer(2, (n, hidden), bits_of, twin, isa);
                 for rows in [1, 3, 50, 131] {
                     let activation = activations.next().unwrap();
@@ -75,7 +77,7 @@ fn an_mlp_is_its_layers_one_after_the_other() {
                             _ => Executor::host(threads, &parallel_for),
                         };
                         let case =
-                            format!("{isa} {k},{hidden},{n} {bits_of} {twin} {rows} {threads}");
+                            format!("{isa} {k},{hidden},{n} {bits_of} {twin:?} {rows} {threads}");
                         let mut scratch = Scratch::with_bytes(mlp.scratch_bytes(rows, threads));
                         let mut y = vec![f32::NAN; rows * n];
                         let output = view_mut(&mut y, n).into();
@@ -104,8 +106,8 @@ fn an_mlp_is_its_layers_one_after_the_other() {
 fn more_rows_than_a_block_are_the_same() {
     let (k, hidden, n) = (5, 64, 3);
     for isa in isas() {
-        let fc1 = layer(1, (hidden, k), 8, false, isa);
-        let fc2 = layer(2, (n, hidden), 8, false, isa);
+        let fc1 = layer(1, (hidden, k), 8, None, isa);
+        let fc2 = layer(2, (n, hidden), 8, None, isa);
         // Of codes of 128 bytes a row, half of an L2 of 2 MiB holds 8192.
         let rows = 9000;
         let x = Rng(3).heavy_tailed(rows * k);
@@ -124,9 +126,13 @@ fn more_rows_than_a_block_are_the_same() {
 fn codes_go_from_layer_to_layer() {
     let mut activations = Activation::ALL.into_iter().cycle();
     for isa in isas() {
-        for (k, hidden, n) in SHAPES {
-            let fc1 = layer(3, (hidden, k), 8, false, isa);
-            let fc2 = layer(4, (n, hidden), 6, false, isa);
+        let quantizers = [(6, None)].into_iter().chain(TWINS);
+        let cases = SHAPES
+            .into_iter()
+            .flat_map(|shape| quantizers.clone().map(move |q| (shape, q)));
+        for ((k, hidden, n), (bits_of, twin)) in cases {
+            let fc1 = layer(3, (hidden, k), 8, None, isa);
+            let fc2 = layer(4, (n, hidden), bits_of, twin, isa);
             let bytes = fc1.scratch_bytes(200, 2).max(fc2.scratch_bytes(200, 2));
             let mut scratch = Scratch::with_bytes(bytes);
             let mut codes = fc2.codes(200).unwrap();
@@ -149,22 +155,24 @@ fn codes_go_from_layer_to_layer() {
                 assert_eq!(
                     bits(&y),
                     bits(&expected),
-                    "{isa} {k},{hidden},{n} {rows} {activation:?}"
+                    "{isa} {k},{hidden},{n} {bits_of} {twin:?} {rows} {activation:?}"
                 );
             }
             // Of numbers, as the layer itself does it.
-            let x = Rng(5).heavy_tailed(7 * hidden);
-            codes.quantize(view(&x, hidden)).unwrap();
-            let mut y = vec![0.0; 7 * n];
-            let (input, output) = ((&codes).into(), view_mut(&mut y, n).into());
-            let none = Activation::Identity;
-            fc2.forward_with(input, none, output, &mut scratch, Executor::serial())
-                .unwrap();
-            assert_eq!(
-                bits(&y),
-                bits(&fc2.forward(&x).unwrap()),
-                "{isa} {k},{hidden},{n}"
-            );
+            for rows in [7, 200] {
+                let x = Rng(5).heavy_tailed(rows * hidden);
+                codes.quantize(view(&x, hidden)).unwrap();
+                let mut y = vec![0.0; rows * n];
+                let (input, output) = ((&codes).into(), view_mut(&mut y, n).into());
+                let none = Activation::Identity;
+                fc2.forward_with(input, none, output, &mut scratch, Executor::serial())
+                    .unwrap();
+                assert_eq!(
+                    bits(&y),
+                    bits(&fc2.forward(&x).unwrap()),
+                    "{isa} {k},{hidden},{n} {bits_of} {twin:?} {rows}"
+                );
+            }
         }
     }
 }
@@ -172,7 +180,7 @@ fn codes_go_from_layer_to_layer() {
 #[test]
 fn activations_and_sums_are_those_of_single_steps() {
     for isa in isas() {
-        for twin in [false, true] {
+        for twin in [None, Some(2), Some(3)] {
             let layer = layer(6, (75, 37), 6, twin, isa);
             let mut scratch = Scratch::with_bytes(layer.scratch_bytes(50, 1));
             let x = Rng(7).heavy_tailed(50 * 37);
@@ -189,7 +197,7 @@ fn activations_and_sums_are_those_of_single_steps() {
                 layer
                     .forward_with(input, activation, output, &mut scratch, here)
                     .unwrap();
-                assert_eq!(bits(&y), bits(&expected), "{isa} {activation:?} {twin}");
+                assert_eq!(bits(&y), bits(&expected), "{isa} {activation:?} {twin:?}");
 
                 let mut narrow = vec![f16::ZERO; 50 * 75];
                 let output = Output::Rows(MatMut::new(&mut narrow, 50, 75, 75).unwrap());
@@ -201,7 +209,7 @@ fn activations_and_sums_are_those_of_single_steps() {
                     assert_eq!(
                         y.to_bits(),
                         expected.to_bits(),
-                        "{isa} {activation:?} {twin}"
+                        "{isa} {activation:?} {twin:?}"
                     );
                 }
             }
@@ -213,8 +221,8 @@ fn activations_and_sums_are_those_of_single_steps() {
 fn operands_that_do_not_fit_are_errors() {
     let isa = Isa::Scalar;
     let (fc1, fc2) = (
-        layer(1, (8, 4), 8, false, isa),
-        layer(2, (4, 8), 8, false, isa),
+        layer(1, (8, 4), 8, None, isa),
+        layer(2, (4, 8), 8, None, isa),
     );
     let mut scratch = Scratch::with_bytes(1 << 16);
     let here = Executor::serial();
@@ -223,7 +231,7 @@ fn operands_that_do_not_fit_are_errors() {
     let mut y = [0f32; 3 * 4];
 
     // Codes of a layer with the same numbers, which is another layer all the same.
-    let other = layer(2, (4, 8), 8, false, isa);
+    let other = layer(2, (4, 8), 8, None, isa);
     let mut codes = other.codes(3).unwrap();
     let run = fc1.forward_with(
         view(&x, 4).into(),
@@ -286,12 +294,12 @@ fn operands_that_do_not_fit_are_errors() {
         "input: expected (3, 8) (rows, columns), got (3, 4)"
     );
 
-    // A twin quantizer has two codes for a number.
-    let twin = layer(3, (4, 8), 8, true, isa);
+    // A twin quantizer whose two codes for a number do not fit a byte.
+    let twin = layer(3, (4, 8), 8, Some(1), isa);
     let said = twin.codes(3).unwrap_err();
     assert_eq!(
         said.to_string(),
-        "codes: expected a reader with a quantizer of one byte a code, got one with a twin quantizer"
+        "codes: expected a reader whose codes fit a byte, got one with a twin quantizer whose codes do not"
     );
 
     // The host's memory.

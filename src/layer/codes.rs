@@ -4,17 +4,17 @@ use alloc::sync::Arc;
 use core::ptr;
 
 use noisyquant_kernels::layout::{codes_stride, padded_k};
-use noisyquant_kernels::output::Output;
+use noisyquant_kernels::output::{Coding, Output};
 use noisyquant_kernels::view::MatRef;
 
 use crate::check;
 use crate::error::Error;
 use crate::run::block::CodeRows;
 use crate::run::memory::Scratch;
-use crate::run::pass::{Coder, Pass};
+use crate::run::pass::Pass;
 
-/// Rows of inputs of one layer, its *reader*, as the codes that it would make of them (docs/math.md, eq. 3).
-/// Another layer writes them, a byte a number where f32 take four, and the reader need not quantize
+/// Rows of inputs of one layer, its *reader*, as the codes that it would make of them (docs/math.md, eq.
+/// 39c). Another layer writes them, a byte a number where f32 take four, and the reader need not quantize
 /// ([`QuantLinear::forward_with`](crate::QuantLinear::forward_with)). The outputs have the same bits as with
 /// numbers in between. [`QuantLinear::codes`](crate::QuantLinear::codes) makes room for them.
 ///
@@ -50,9 +50,11 @@ pub struct Codes<'a> {
 }
 
 impl<'a> Codes<'a> {
-    /// Bytes of room for `max_rows` rows.
+    /// Bytes of room for `max_rows` rows. Where numbers are quantized twice, there is a row more, for the
+    /// coarse codes of one.
     pub(crate) fn bytes(reader: &Pass, max_rows: usize) -> usize {
-        max_rows.saturating_mul(codes_stride(reader.k))
+        let rows = max_rows.saturating_add(reader.planes.in_scratch() - 1);
+        rows.saturating_mul(codes_stride(reader.k))
     }
 
     /// Room in `memory` for the codes of up to `max_rows` rows.
@@ -61,7 +63,7 @@ impl<'a> Codes<'a> {
         max_rows: usize,
         mut memory: Scratch<'a>,
     ) -> Result<Self, Error> {
-        let (k, offset) = (reader.k, coder(reader)?.form.offset);
+        let (k, offset) = (reader.k, coding(reader)?.form.offset);
         let bytes = Codes::bytes(reader, max_rows);
         let bytes = memory.first_of("memory of codes", bytes, max_rows)?;
         // What is between the rows and after their codes is never written again.
@@ -93,10 +95,21 @@ impl<'a> Codes<'a> {
     /// [`Error::Shape`] if `x` has other columns or more rows than there is room for.
     pub fn quantize(&mut self, x: MatRef<'_>) -> Result<(), Error> {
         check::shape("input", (x.rows(), self.cols()), (x.rows(), x.cols()))?;
-        let stride = codes_stride(self.reader.k);
-        let bytes = room(&mut self.memory, x.rows(), self.most, stride)?;
-        self.reader.quantize(x, bytes, stride);
-        self.rows = x.rows();
+        let (reader, rows) = (&*self.reader, x.rows());
+        check::at_most("rows of codes", rows, self.most)?;
+        let (stride, needed) = (codes_stride(reader.k), Codes::bytes(reader, rows));
+        let bytes = self.memory.first_of("codes", needed, rows)?;
+        if reader.planes.in_scratch() == 1 {
+            reader.quantize(x, bytes, stride);
+        } else {
+            // The coarse codes of a row stand in the next one until they are merged. The last are erased.
+            for row in 0..rows {
+                let x = x.rows_range(row, row + 1);
+                reader.quantize(x, &mut bytes[row * stride..], stride);
+            }
+            bytes[rows * stride..].fill(0u8.wrapping_sub(coding(reader)?.form.offset));
+        }
+        self.rows = rows;
         Ok(())
     }
 
@@ -104,9 +117,9 @@ impl<'a> Codes<'a> {
     pub(crate) fn output(&mut self, rows: usize) -> Result<Output<'_>, Error> {
         self.rows = 0;
         let stride = codes_stride(self.reader.k);
-        let bytes = room(&mut self.memory, rows, self.most, stride)?;
-        let coding = coder(&self.reader)?.coding(self.reader.k);
-        Ok(Output::codes(bytes, rows, stride, coding)?)
+        check::at_most("rows of codes", rows, self.most)?;
+        let bytes = self.memory.first_of("codes", rows * stride, rows)?;
+        Ok(Output::codes(bytes, rows, stride, coding(&self.reader)?)?)
     }
 
     /// That many rows have been written.
@@ -128,21 +141,10 @@ impl<'a> Codes<'a> {
     }
 }
 
-/// The memory of `rows` rows, of which there may be `most`.
-fn room<'m>(
-    memory: &'m mut Scratch<'_>,
-    rows: usize,
-    most: usize,
-    stride: usize,
-) -> Result<&'m mut [u8], Error> {
-    check::at_most("rows of codes", rows, most)?;
-    memory.first_of("codes", rows * stride, rows)
-}
-
 /// What makes the codes of the layer of `pass`.
-fn coder(pass: &Pass) -> Result<&Coder, Error> {
-    pass.planes.coder().ok_or(Error::Codes {
-        expected: "a reader with a quantizer of one byte a code",
-        got: "one with a twin quantizer",
+fn coding(pass: &Pass) -> Result<Coding<'_>, Error> {
+    pass.coding().ok_or(Error::Codes {
+        expected: "a reader whose codes fit a byte",
+        got: "one with a twin quantizer whose codes do not",
     })
 }

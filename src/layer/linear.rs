@@ -203,7 +203,7 @@ impl QuantLinear {
     ///
     /// # Errors
     ///
-    /// [`Error::Codes`] if the layer has a twin quantizer, whose codes do not fit a byte; [`Error::Memory`]
+    /// [`Error::Codes`] if the layer has a twin quantizer whose codes do not fit a byte; [`Error::Memory`]
     /// if there is not so much.
     pub fn codes(&self, max_rows: usize) -> Result<Codes<'static>, Error> {
         let memory = Scratch::try_with_bytes(self.codes_bytes(max_rows))?;
@@ -220,7 +220,7 @@ impl QuantLinear {
         Codes::new(&self.pass, max_rows, Scratch::from_slice(memory)?)
     }
 
-    /// Bytes of the codes of `max_rows` rows.
+    /// Bytes of room for the codes of up to `max_rows` rows.
     pub fn codes_bytes(&self, max_rows: usize) -> usize {
         Codes::bytes(&self.pass, max_rows)
     }

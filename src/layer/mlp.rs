@@ -13,7 +13,7 @@ use crate::run::memory::Scratch;
 
 /// The MLP of a transformer's block, `fc2(activation(fc1(x)))`, in one call. A block of rows goes through
 /// both layers before the next one starts, and `fc1` writes codes of `fc2`: what is between them is never
-/// there as a whole, nor in f32. (Where `fc2` has a twin quantizer, whose codes do not fit a byte, a block of
+/// there as a whole, nor in f32. (Where `fc2` has a twin quantizer whose codes do not fit a byte, a block of
 /// numbers is.) The outputs have the same bits as by one layer after the other.
 ///
 /// ```

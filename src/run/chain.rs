@@ -51,7 +51,7 @@ impl Chain<'_> {
 
     /// Bytes of a row of what is between the layers: codes, or numbers where they do not fit a byte.
     fn hidden_bytes(&self) -> usize {
-        let bytes = match self.second.planes.coder() {
+        let bytes = match self.second.coding() {
             Some(_) => 1,
             None => size_of::<f32>(),
         };
@@ -178,14 +178,14 @@ impl Chain<'_> {
         let (k, row) = (self.second.k, self.hidden_bytes());
         let hidden = &mut hidden[..rows * row];
         let fits = "a row for each row of the block";
-        let output = match self.second.planes.coder() {
-            Some(coder) => {
+        let output = match self.second.coding() {
+            Some(coding) => {
                 if !k.is_multiple_of(K_ALIGN) {
                     for codes in hidden.chunks_exact_mut(row) {
-                        codes[k..].fill(0u8.wrapping_sub(coder.form.offset));
+                        codes[k..].fill(0u8.wrapping_sub(coding.form.offset));
                     }
                 }
-                Output::codes(hidden, rows, row, coder.coding(k)).expect(fits)
+                Output::codes(hidden, rows, row, coding).expect(fits)
             }
             None => {
                 let numbers: &mut [f32] = bytemuck::cast_slice_mut(hidden);
@@ -200,7 +200,7 @@ impl Chain<'_> {
     fn hidden_input<'h>(&self, hidden: &'h [u8], rows: usize) -> Operand<'h> {
         let (k, stride) = (self.second.k, self.hidden_bytes());
         let bytes = &hidden[..rows * stride];
-        match self.second.planes.coder() {
+        match self.second.coding() {
             Some(_) => Operand::Codes(CodeRows { bytes, stride }),
             None => {
                 let numbers: &[f32] = bytemuck::cast_slice(bytes);

@@ -4,10 +4,10 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use noisyquant_kernels::layout::codes_stride;
-use noisyquant_kernels::output::{CodeForm, Coding};
+use noisyquant_kernels::output::{Coarse, CodeForm, Coding};
 use noisyquant_kernels::ready::{Channels, Panels, Ready};
 use noisyquant_kernels::row::Prologue;
-use noisyquant_kernels::spec::Twin;
+use noisyquant_kernels::spec::{self, Twin};
 use noisyquant_kernels::view::MatRef;
 
 use super::memory::Aligned;
@@ -64,29 +64,9 @@ impl Coder {
     }
 }
 
-impl Coder {
-    /// What another layer makes codes of `k` inputs with.
-    pub(crate) fn coding(&self, k: usize) -> Coding<'_> {
-        Coding {
-            inv: &self.inv[..k],
-            t: &self.t[..k],
-            form: self.form,
-            coarse: None,
-        }
-    }
-}
-
 impl Planes {
-    /// What makes the codes where a byte holds one, so that another layer can write them.
-    pub(crate) fn coder(&self) -> Option<&Coder> {
-        match self {
-            Planes::One(coder) => Some(coder),
-            Planes::Merged(_) | Planes::Two(_) => None,
-        }
-    }
-
-    /// Planes of codes that a block of rows takes in scratch.
-    fn in_scratch(&self) -> usize {
+    /// Planes of codes that a block of rows takes in scratch while it is quantized.
+    pub(crate) fn in_scratch(&self) -> usize {
         match self {
             Planes::One(_) => 1,
             Planes::Merged(_) | Planes::Two(_) => 2,
@@ -139,10 +119,30 @@ impl Pass {
             return 2 * plane;
         }
         for (fine, coarse) in fine.iter_mut().zip(coarse) {
-            // Wraps as stored codes do, and in the unused bytes between rows.
-            *fine = fine.wrapping_add(*coarse << twins.twin.shift);
+            // Also of the unused bytes between rows.
+            *fine = spec::merged_code(*fine, *coarse, twins.twin.shift);
         }
         plane
+    }
+
+    /// What another layer makes the codes with, where a number's fit a byte.
+    pub(crate) fn coding(&self) -> Option<Coding<'_>> {
+        let (code, coarse) = match &self.planes {
+            Planes::One(coder) => (coder, None),
+            Planes::Merged(twins) => (&twins.fine, Some((&twins.coarse, twins.twin.shift))),
+            Planes::Two(_) => return None,
+        };
+        Some(Coding {
+            inv: &code.inv[..self.k],
+            t: &code.t[..self.k],
+            form: code.form,
+            coarse: coarse.map(|(coarse, shift)| Coarse {
+                inv: &coarse.inv[..self.k],
+                t: &coarse.t[..self.k],
+                max: coarse.form.max,
+                shift,
+            }),
+        })
     }
 
     /// The largest code of a plane as the kernel reads it.
