@@ -1,8 +1,9 @@
 //! Differential: layers in a row on an instruction set of this CPU, with activations, codes between them and
 //! a residual at the end, against the scalar rows in single steps, bit for bit.
 //!
-//! The input chooses shapes, bits, quantizers, activations, what is between two layers, threads, and a seed
-//! that fills the rest.
+//! The input chooses shapes, bits, quantizers (plain, and twin ones whose codes fit a byte or do not),
+//! activations, what the first layer reads and what is between two layers, threads, and a seed that fills the
+//! rest.
 
 #![no_main]
 
@@ -34,6 +35,8 @@ struct Case {
     layers: [Layer; 3],
     count: u8,
     as_mlp: bool,
+    /// Whether the first layer gets codes, if it can.
+    codes: bool,
     added: bool,
     threads: u8,
     specials: u8,
@@ -148,8 +151,14 @@ fuzz_target!(|case: Case| {
             .map(|layer| layer.scratch_bytes(m, threads))
             .max();
         let mut scratch = Scratch::with_bytes(bytes.unwrap_or(0));
+        let mut codes: Option<Codes<'_>> = match case.codes {
+            true => simd[0].codes(m).ok(),
+            false => None,
+        };
+        if let Some(codes) = &mut codes {
+            codes.quantize(view(&x, k)).expect("room for all rows");
+        }
         let (mut numbers, mut output) = (x, Some(output));
-        let mut codes: Option<Codes<'_>> = None;
         for (at, (layer, step)) in simd.iter().zip(steps).enumerate() {
             let (rows, made) = (std::mem::take(&mut numbers), codes.take());
             let input = match &made {
