@@ -15,8 +15,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use guarded::Guarded;
 use half::f16;
 use noisyquant_kernels::output::{CodeForm, Coding, Destination, Output};
-use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
-use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
+use noisyquant_kernels::ready::{self, Channels, Codes, NormNumbers, Panels, Ready};
+use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
+use noisyquant_kernels::spec::NormKind;
 use noisyquant_kernels::table;
 use noisyquant_kernels::view::{Elem, MatMut, MatRef};
 
@@ -339,6 +340,47 @@ impl Quantize {
         };
         let codes = &mut codes[self.past..];
         message(|| row.quantize(x, &inv, &t, form, codes, self.stride))
+    }
+}
+
+#[test]
+fn a_spoilt_norm_stops_at_its_assertion() {
+    for row in table::norms().filter_map(Norm::ready) {
+        let (wide, narrow) = ([0f32; 140], [f16::ZERO; 140]);
+        let wide = MatRef::new(&wide, 2, 70, 70).unwrap();
+        let narrow = MatRef::new(&narrow, 2, 70, 70).unwrap();
+        let said = |x: MatRef<'_>, (rows, cols), weight: usize, bias: usize| {
+            let (weight, bias, mut y) = (vec![0.0; weight], vec![0.0; bias], [0f32; 280]);
+            let numbers = NormNumbers {
+                kind: NormKind::Layer,
+                weight: &weight,
+                bias: &bias,
+                eps: 0.0,
+            };
+            let y = MatMut::new(&mut y, rows, cols, cols).unwrap();
+            message(|| row.normalize(x, numbers, y))
+        };
+        assert_eq!(said(wide, (2, 70), 70, 70), "", "{}", row.name);
+        for (x, shape, weight, bias, expected) in [
+            (narrow, (2, 70), 70, 70, "element types"),
+            (wide, (3, 70), 70, 70, "shapes"),
+            (wide, (2, 69), 70, 70, "shapes"),
+            (wide, (2, 70), 69, 70, "weights and biases"),
+            (wide, (2, 70), 70, 71, "weights and biases"),
+        ] {
+            let said = said(x, shape, weight, bias);
+            assert!(said.contains(expected), "{}: {said}", row.name);
+        }
+        let numbers = NormNumbers {
+            kind: NormKind::Rms,
+            weight: &[0.0; 70],
+            bias: &[0.0; 70],
+            eps: 0.0,
+        };
+        let mut y = [f16::ZERO; 140];
+        let y = MatMut::new(&mut y, 2, 70, 70).unwrap();
+        let said = message(|| row.normalize(wide, numbers, y));
+        assert!(said.contains("element types"), "{}: {said}", row.name);
     }
 }
 

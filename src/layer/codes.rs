@@ -9,9 +9,8 @@ use noisyquant_kernels::view::MatRef;
 
 use crate::check;
 use crate::error::Error;
-use crate::run::block::CodeRows;
 use crate::run::memory::Scratch;
-use crate::run::pass::{Coder, Pass};
+use crate::run::pass::{CodeRows, Coder, Pass};
 
 /// Rows of inputs of one layer, its *reader*, as the codes that it would make of them (docs/math.md, eq. 3).
 /// Another layer writes them, a byte a number where f32 take four, and the reader need not quantize
@@ -95,7 +94,7 @@ impl<'a> Codes<'a> {
         check::shape("input", (x.rows(), self.cols()), (x.rows(), x.cols()))?;
         let stride = codes_stride(self.reader.k);
         let bytes = room(&mut self.memory, x.rows(), self.most, stride)?;
-        self.reader.quantize(x, bytes, stride);
+        self.reader.quantize(x, 0, x.rows(), bytes);
         self.rows = x.rows();
         Ok(())
     }
