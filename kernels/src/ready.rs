@@ -318,7 +318,8 @@ impl Ready<Norm> {
     ///
     /// # Panics
     ///
-    /// If `x` or `y` is not of f32, they differ in shape, or there is not a weight and a bias for each column.
+    /// If `x` or `y` is not of f32, they differ in shape, or there is not a weight and a bias for each
+    /// column.
     #[inline]
     pub fn normalize(&self, x: MatRef<'_>, numbers: NormNumbers<'_>, y: MatMut<'_>) {
         let elems = [x.elem(), y.elem()];

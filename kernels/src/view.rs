@@ -192,8 +192,8 @@ impl<'a> MatRef<'a> {
         if self.cols == 0 {
             return &[]; // a view without columns may be of less memory than its strides span
         }
-        // SAFETY: `new`, or that of a `MatMut`, was given a borrow for `'a` of elements of this type that hold
-        // every row; a row has no elements of another view.
+        // SAFETY: `new`, or that of a `MatMut`, was given a borrow for `'a` of elements of this type that
+        // hold every row; a row has no elements of another view.
         unsafe { slice::from_raw_parts(self.ptr.cast::<T>().add(row * self.stride), self.cols) }
     }
 

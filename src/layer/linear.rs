@@ -142,11 +142,11 @@ impl QuantLinear {
         self.forward_with(input, Activation::Identity, output, scratch, executor)
     }
 
-    /// Runs the layer with what is before and after it: `input` may be rows of which a norm is taken first, or
-    /// codes that the layer before has made for it, an activation is taken of each output, and `output` may be a residual that outputs are added
-    /// to, or codes for the layer after it. Each output is made in one go, with the same bits as by one step
-    /// after the other. Otherwise as [`forward_into`](Self::forward_into); [`Codes`](crate::Codes) has an
-    /// example.
+    /// Runs the layer with what is before and after it: `input` may be rows of which a norm is taken first,
+    /// or codes that the layer before has made for it, an activation is taken of each output, and `output`
+    /// may be a residual that outputs are added to, or codes for the layer after it. Each output is made in
+    /// one go, with the same bits as by one step after the other. Otherwise as
+    /// [`forward_into`](Self::forward_into); [`Codes`](crate::Codes) has an example.
     ///
     /// # Errors
     ///

@@ -71,8 +71,8 @@ impl Norm {
         })
     }
 
-    /// Writes the norm of each row of `x`, `[rows, width]`, into the same row of `y`. That of a row with a number
-    /// that is not finite is NaN.
+    /// Writes the norm of each row of `x`, `[rows, width]`, into the same row of `y`. That of a row with a
+    /// number that is not finite is NaN.
     ///
     /// # Errors
     ///
