@@ -115,7 +115,7 @@ fn main() {
                 let (y, scratch) = &mut *buffers.borrow_mut();
                 let x = MatRef::new(black_box(&x), m, k, k).expect("whole rows");
                 let y = Output::Added(MatMut::new(black_box(y), m, k, k).expect("whole rows"));
-                mlp.forward(x, y, scratch, Executor::serial())
+                mlp.forward(x.into(), y, scratch, Executor::serial())
                     .expect("shapes fit");
             };
             let (times, ratios) = interleaved(

@@ -3,6 +3,7 @@
 use alloc::format;
 
 use noisyquant_kernels::spec;
+use noisyquant_kernels::view::Elem;
 
 use crate::error::Error;
 
@@ -76,6 +77,13 @@ pub(crate) fn shape(
 
 pub(crate) fn finite(what: &'static str, values: &[f32]) -> Result<(), Error> {
     all(what, "a finite value", values, f32::is_finite)
+}
+
+pub(crate) fn f32(what: &'static str, got: Elem) -> Result<(), Error> {
+    match got {
+        Elem::F32 => Ok(()),
+        _ => Err(Error::Element { what, got }),
+    }
 }
 
 /// Every value satisfies `ok`, described by `expected`.

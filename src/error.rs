@@ -136,9 +136,11 @@ pub enum Error {
         /// What was given.
         got: &'static str,
     },
-    /// Outputs are added to f32 alone.
-    #[error("residual: expected f32, got {}", got.name())]
-    Residual {
+    /// Norms are of f32 alone, and outputs are added to them alone.
+    #[error("{what}: expected f32, got {}", got.name())]
+    Element {
+        /// The operand.
+        what: &'static str,
         /// The element type given.
         got: Elem,
     },

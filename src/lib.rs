@@ -102,6 +102,7 @@ pub use layer::{
     codes::Codes,
     linear::QuantLinear,
     mlp::Mlp,
+    norm::Norm,
     numbers::Numbers,
     operands::{Input, Output},
 };

@@ -143,7 +143,7 @@ fuzz_target!(|case: Case| {
         let mlp = Mlp::new(simd[0].clone(), steps[0].activation(), simd[1].clone());
         let mlp = mlp.expect("layers that fit");
         let mut scratch = Scratch::with_bytes(mlp.scratch_bytes(m, threads));
-        mlp.forward(view(&x, k), output, &mut scratch, executor)
+        mlp.forward(view(&x, k).into(), output, &mut scratch, executor)
             .expect("shapes fit");
     } else {
         let bytes = simd

@@ -171,6 +171,10 @@ impl<'a> Cells<'a> {
         (Cells { cols: col, ..self }, right)
     }
 
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.ptr
+    }
+
     pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
         self.ptr
     }

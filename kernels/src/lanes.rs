@@ -1,7 +1,9 @@
 //! Activations on vectors: the sequences of [`spec::activation`](crate::spec::activation), written once for
-//! vectors of any width.
+//! vectors of any width. [`norm`] has norms.
 //!
 //! All is `#[inline(always)]`, so that it takes on the instruction set of the leaf that calls it.
+
+pub(crate) mod norm;
 
 use core::f32::consts::LOG2_E;
 
@@ -14,6 +16,13 @@ use crate::spec::activation::{EXP2, GELU_END, GELU_ROOT, ROUND, TANH_CUBIC, TANH
 ///
 /// The CPU has the instruction set of the vector.
 pub(crate) trait Lanes: Copy {
+    /// Lanes of a vector.
+    const COUNT: usize;
+
+    /// The numbers from `x` on, which are readable.
+    unsafe fn load(x: *const f32) -> Self;
+    /// Writes the lanes from `y` on, where there is room for them.
+    unsafe fn store(self, y: *mut f32);
     unsafe fn splat(value: f32) -> Self;
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;

@@ -6,7 +6,7 @@ use core::ptr;
 
 use crate::layout::Tile;
 use crate::output::Destination;
-use crate::spec::Activation;
+use crate::spec::{Activation, NormKind};
 
 /// What a micro-kernel leaf is given. The checked call vouches for it.
 #[derive(Debug)]
@@ -146,6 +146,27 @@ pub(crate) struct QuantizeArgs {
     pub(crate) codes: *mut u8,
     /// Bytes from one row of codes to the next.
     pub(crate) codes_stride: usize,
+}
+
+/// What a norm leaf is given. The checked call vouches for it.
+#[derive(Debug)]
+pub(crate) struct NormArgs {
+    /// `m` rows of `k` numbers.
+    pub(crate) x: *const f32,
+    /// Numbers from one row to the next.
+    pub(crate) x_stride: usize,
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    pub(crate) kind: NormKind,
+    pub(crate) eps: f32,
+    /// Per column, `k` of them.
+    pub(crate) weight: *const f32,
+    /// Per column, `k` of them.
+    pub(crate) bias: *const f32,
+    /// `m` rows of `k` numbers, which are written.
+    pub(crate) y: *mut f32,
+    /// Numbers from one row to the next.
+    pub(crate) y_stride: usize,
 }
 
 /// What a leaf of largest magnitudes is given. The checked call vouches for it.

@@ -9,13 +9,14 @@ use core::ops::Deref;
 use crate::isa::Isa;
 use crate::layout::{ALIGN, Tile, padded_k};
 use crate::leaf::{
-    BlockArgs, CodeArgs, CodingArgs, FinishArgs, MicroArgs, QuantizeArgs, RaiseArgs, WidenArgs,
+    BlockArgs, CodeArgs, CodingArgs, FinishArgs, MicroArgs, NormArgs, QuantizeArgs, RaiseArgs,
+    WidenArgs,
 };
 use crate::output::{CodeForm, Coding, Destination, Output};
-use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
-use crate::spec::MAX_K;
+use crate::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
+use crate::spec::{MAX_K, NormKind};
 use crate::table;
-use crate::view::{Elem, MatRef};
+use crate::view::{Elem, MatMut, MatRef};
 
 /// A row of the table that the CPU at hand can run: holding one is the proof.
 pub struct Ready<R: 'static>(&'static R);
@@ -57,6 +58,13 @@ impl Prologue {
     }
 }
 
+impl Norm {
+    /// The row as something to call, or `None` if the CPU lacks the set.
+    pub fn ready(&'static self) -> Option<Ready<Norm>> {
+        self.isa.is_available().then_some(Ready(self))
+    }
+}
+
 impl Absmax {
     /// The row as something to call, or `None` if the CPU lacks the set.
     pub fn ready(&'static self) -> Option<Ready<Absmax>> {
@@ -76,6 +84,11 @@ pub fn prologue(isa: Isa, source: Elem) -> Option<Ready<Prologue>> {
     table::prologues()
         .find(|row| row.isa == isa.base() && row.source == source)?
         .ready()
+}
+
+/// The norm for `isa`, or `None` if the CPU lacks the set.
+pub fn norm(isa: Isa) -> Option<Ready<Norm>> {
+    table::norms().find(|row| row.isa == isa.base())?.ready()
 }
 
 /// The leaf of largest magnitudes for `isa` and `source`, or `None` if the CPU lacks the set.
@@ -284,6 +297,55 @@ impl Ready<Prologue> {
         };
         // SAFETY: `Ready` proves CPU support; `MatRef` and the asserts prove the rest.
         unsafe { (self.quantize)(&args) }
+    }
+}
+
+/// What a norm is taken with (eq. 40).
+#[derive(Clone, Copy, Debug)]
+pub struct NormNumbers<'a> {
+    /// About what.
+    pub kind: NormKind,
+    /// Of each column.
+    pub weight: &'a [f32],
+    /// Of each column.
+    pub bias: &'a [f32],
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+impl Ready<Norm> {
+    /// The norm of each row of `x` (eq. 40) in the same row of `y`. A call without rows or columns does
+    /// nothing.
+    ///
+    /// # Panics
+    ///
+    /// If `x` or `y` is not of f32, they differ in shape, or there is not a weight and a bias for each
+    /// column.
+    #[inline]
+    pub fn normalize(&self, x: MatRef<'_>, numbers: NormNumbers<'_>, y: MatMut<'_>) {
+        let elems = [x.elem(), y.elem()];
+        assert_eq!(elems, [Elem::F32; 2], "element types");
+        assert_eq!((x.rows(), x.cols()), (y.rows(), y.cols()), "shapes");
+        let lengths = [numbers.weight.len(), numbers.bias.len()];
+        assert_eq!(lengths, [x.cols(); 2], "weights and biases");
+        if x.rows() == 0 || x.cols() == 0 {
+            return;
+        }
+        let mut y = y.into_cells();
+        let args = NormArgs {
+            x: x.as_ptr().cast(),
+            x_stride: x.stride(),
+            m: x.rows(),
+            k: x.cols(),
+            kind: numbers.kind,
+            eps: numbers.eps,
+            weight: numbers.weight.as_ptr(),
+            bias: numbers.bias.as_ptr(),
+            y: y.as_mut_ptr().cast(),
+            y_stride: y.stride(),
+        };
+        // SAFETY: `Ready` proves CPU support; `MatRef`, `MatMut` and the asserts prove the rest.
+        unsafe { (self.normalize)(&args) }
     }
 }
 

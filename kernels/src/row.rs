@@ -1,9 +1,9 @@
-//! What the table says of a kernel: the four kinds of rows.
+//! What the table says of a kernel: the five kinds of rows.
 
 use crate::isa::Isa;
 use crate::layout::Tile;
 use crate::leaf::{
-    BlockArgs, FinishArgs, MicroArgs, QuantizeArgs, RaiseArgs, WidenArgs, block_by_steps,
+    BlockArgs, FinishArgs, MicroArgs, NormArgs, QuantizeArgs, RaiseArgs, WidenArgs, block_by_steps,
 };
 use crate::output::Destination;
 use crate::view::Elem;
@@ -45,6 +45,16 @@ pub struct Prologue {
     /// Element type of the source.
     pub source: Elem,
     pub(crate) quantize: unsafe fn(&QuantizeArgs),
+}
+
+/// A row of the table: rows of f32 → their norms, of which a prologue makes codes.
+#[derive(Debug)]
+pub struct Norm {
+    /// `<isa>_norm`.
+    pub name: &'static str,
+    /// What the CPU must have.
+    pub isa: Isa,
+    pub(crate) normalize: unsafe fn(&NormArgs),
 }
 
 /// A row of the table: source elements → the largest magnitude of each column.

@@ -8,9 +8,9 @@ use half::{bf16, f16};
 
 use crate::isa::Isa;
 use crate::layout::{Tile, padded_k};
-use crate::leaf::{CodeArgs, FinishArgs, MicroArgs, QuantizeArgs, RaiseArgs};
+use crate::leaf::{CodeArgs, FinishArgs, MicroArgs, NormArgs, QuantizeArgs, RaiseArgs};
 use crate::output::Destination;
-use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
+use crate::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
 use crate::spec;
 use crate::view::{Elem, Element};
 
@@ -52,6 +52,12 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
         quantize: quantize::<bf16>,
     },
 ];
+
+pub(crate) const NORMS: &[Norm] = &[Norm {
+    name: "scalar_norm",
+    isa: Isa::Scalar,
+    normalize,
+}];
 
 pub(crate) const ABSMAXES: &[Absmax] = &[
     Absmax {
@@ -176,6 +182,25 @@ unsafe fn quantize<T: Element>(args: &QuantizeArgs) {
 /// # Safety
 ///
 /// `args` keeps the promises of [`RaiseArgs`] for elements of type `T`.
+unsafe fn normalize(args: &NormArgs) {
+    // SAFETY: the caller promises `k` numbers of each.
+    let [weight, bias] =
+        [args.weight, args.bias].map(|numbers| unsafe { slice::from_raw_parts(numbers, args.k) });
+    for row in 0..args.m {
+        // SAFETY: the caller promises `m` rows of `k` numbers, in `x` and in `y`, which do not overlap.
+        let (x, y) = unsafe {
+            (
+                slice::from_raw_parts(args.x.add(row * args.x_stride), args.k),
+                slice::from_raw_parts_mut(args.y.add(row * args.y_stride), args.k),
+            )
+        };
+        spec::normalize(args.kind, x, weight, bias, args.eps, y);
+    }
+}
+
+/// # Safety
+///
+/// As the leaf's.
 unsafe fn raise<T: Element>(args: &RaiseArgs) {
     // SAFETY: the caller promises `k` numbers.
     let most = unsafe { slice::from_raw_parts_mut(args.most, args.k) };

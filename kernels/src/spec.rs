@@ -11,10 +11,12 @@ mod math;
 #[cfg(feature = "std")]
 #[path = "spec/math_std.rs"]
 mod math;
+pub(crate) mod norm;
 
 use math::{fma, rne, rne_f64};
 
 pub use activation::Activation;
+pub use norm::{NORM_LANES, NormKind, normalize};
 
 /// Largest `K`: with 8-bit operands, `65 536 · 255 · 127 < 2^31`, so no accumulator can overflow
 /// (eq. 5). Nor does one with weights of −128, `65 536 · 255 · 128 = 2^31 − 2^23`.

@@ -5,7 +5,7 @@
 //! kernel iterate the table, so a new row needs no edit anywhere else.
 
 use crate::arch;
-use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
+use crate::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
 use crate::scalar;
 
 /// All micro-kernels of this target, the scalar rows first.
@@ -16,6 +16,11 @@ pub fn micro_kernels() -> impl Iterator<Item = &'static MicroKernel> {
 /// All prologues of this target.
 pub fn prologues() -> impl Iterator<Item = &'static Prologue> {
     scalar::PROLOGUES.iter().chain(arch::PROLOGUES)
+}
+
+/// All norms of this target.
+pub fn norms() -> impl Iterator<Item = &'static Norm> {
+    scalar::NORMS.iter().chain(arch::NORMS)
 }
 
 /// All leaves of largest magnitudes of this target.
@@ -50,6 +55,10 @@ mod tests {
             let name = format!("{}_i32_{}", row.isa, row.destination.name());
             assert_eq!(row.name, name);
         }
+        for row in norms() {
+            assert_eq!(row.name, format!("{}_norm", row.isa));
+        }
+        names.extend(norms().map(|row| row.name));
         names.extend(prologues().map(|row| row.name));
         names.extend(absmaxes().map(|row| row.name));
         names.extend(epilogues().map(|row| row.name));
@@ -63,6 +72,7 @@ mod tests {
     fn every_isa_with_micro_kernels_has_the_other_leaves() {
         for row in micro_kernels() {
             let isa = row.isa.base();
+            assert!(norms().any(|n| n.isa == isa));
             for elem in Elem::ALL {
                 assert!(prologues().any(|p| p.isa == isa && p.source == elem));
                 assert!(absmaxes().any(|a| a.isa == isa && a.source == elem));
@@ -77,6 +87,7 @@ mod tests {
     #[test]
     fn the_other_leaves_are_of_base_sets() {
         assert!(prologues().all(|row| row.isa == row.isa.base()));
+        assert!(norms().all(|row| row.isa == row.isa.base()));
         assert!(absmaxes().all(|row| row.isa == row.isa.base()));
         assert!(epilogues().all(|row| row.isa == row.isa.base()));
     }

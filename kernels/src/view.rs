@@ -192,7 +192,8 @@ impl<'a> MatRef<'a> {
         if self.cols == 0 {
             return &[]; // a view without columns may be of less memory than its strides span
         }
-        // SAFETY: `new` was given a borrow for `'a` of elements of this type that hold every row.
+        // SAFETY: `new`, or that of a `MatMut`, was given a borrow for `'a` of elements of this type that
+        // hold every row; a row has no elements of another view.
         unsafe { slice::from_raw_parts(self.ptr.cast::<T>().add(row * self.stride), self.cols) }
     }
 
@@ -244,6 +245,18 @@ impl<'a> MatMut<'a> {
     /// Element type.
     pub fn elem(&self) -> Elem {
         self.elem
+    }
+
+    /// The same elements to read.
+    pub fn as_ref(&self) -> MatRef<'_> {
+        MatRef {
+            ptr: self.cells.as_ptr(),
+            elem: self.elem,
+            rows: self.rows(),
+            cols: self.cols(),
+            stride: self.stride(),
+            data: PhantomData,
+        }
     }
 
     /// The block of rows `row..row + rows` and columns `col..col + cols`, borrowed from this view.

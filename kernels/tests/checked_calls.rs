@@ -9,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use guarded::Guarded;
 use half::{bf16, f16};
 use noisyquant_kernels::output::{Coarse, CodeForm, Coding, Destination, Output};
-use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
-use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
-use noisyquant_kernels::spec::MAX_K;
+use noisyquant_kernels::ready::{self, Channels, Codes, NormNumbers, Panels, Ready};
+use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
+use noisyquant_kernels::spec::{MAX_K, NormKind};
 use noisyquant_kernels::table;
 use noisyquant_kernels::view::{Elem, MatMut, MatRef};
 
@@ -187,6 +187,23 @@ fn prologues_of_nothing_do_nothing() {
             row.quantize(view, &constants, &constants, form, &mut codes[1..], 7);
             row.quantize(view, &[], &[], form, &mut codes[1..], usize::MAX);
             assert_eq!(codes, [0x5a; 3], "{} {rows} {cols}", row.name);
+        }
+    }
+}
+
+#[test]
+fn norms_of_nothing_change_nothing() {
+    for row in table::norms().filter_map(Norm::ready) {
+        for (rows, cols) in EMPTY.into_iter().filter(|(_, cols)| *cols < 9) {
+            let some = vec![1.0; cols];
+            let numbers = NormNumbers {
+                kind: NormKind::Layer,
+                weight: &some,
+                bias: &some,
+                eps: 0.0,
+            };
+            let y = MatMut::new::<f32>(&mut [], rows, cols, usize::MAX).unwrap();
+            row.normalize(empty_view(Elem::F32, rows, cols), numbers, y);
         }
     }
 }

@@ -15,7 +15,7 @@ use std::io::Write;
 use half::{bf16, f16};
 use noisyquant_kernels::isa::Isa;
 use noisyquant_kernels::ready;
-use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
+use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
 use noisyquant_kernels::table;
 use noisyquant_kernels::view::Elem;
 
@@ -72,6 +72,10 @@ fn every_kernel() {
         }
         names.push(row.name);
     }
+    for row in table::norms().filter_map(Norm::ready) {
+        checks::norm::check(row);
+        names.push(row.name);
+    }
     for row in table::absmaxes().filter_map(Absmax::ready) {
         match row.source {
             Elem::F32 => checks::absmax::check::<f32>(row),
@@ -117,5 +121,6 @@ fn rows_of_missing_sets_are_not_ready() {
         Isa::Amx
     };
     assert!(ready::prologue(foreign, Elem::F32).is_none());
+    assert!(ready::norm(foreign).is_none());
     assert!(ready::absmax(foreign, Elem::F32).is_none());
 }

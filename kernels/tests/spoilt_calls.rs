@@ -9,30 +9,20 @@
     reason = "this test has no buffers that must end at the page"
 )]
 mod guarded;
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod message;
 
 use guarded::Guarded;
 use half::f16;
-use noisyquant_kernels::output::{Coarse, CodeForm, Coding, Destination, Output};
-use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
-use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
+use message::message;
+use noisyquant_kernels::output::{CodeForm, Destination};
+use noisyquant_kernels::ready::{self, Channels, Codes, NormNumbers, Panels, Ready};
+use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
+use noisyquant_kernels::spec::NormKind;
 use noisyquant_kernels::table;
 use noisyquant_kernels::view::{Elem, MatMut, MatRef};
 
 /// Inputs of the calls that fit.
 const K: usize = 128;
-
-/// What a call says when it panics; nothing if it does not.
-fn message(call: impl FnOnce()) -> String {
-    let Err(panic) = catch_unwind(AssertUnwindSafe(call)) else {
-        return String::new();
-    };
-    match panic.downcast::<String>() {
-        Ok(message) => *message,
-        Err(panic) => panic.downcast::<&str>().expect("a message").to_string(),
-    }
-}
 
 /// A product of two rows with one panel, or a block of them, by its lengths.
 #[derive(Clone, Copy)]
@@ -343,6 +333,47 @@ impl Quantize {
 }
 
 #[test]
+fn a_spoilt_norm_stops_at_its_assertion() {
+    for row in table::norms().filter_map(Norm::ready) {
+        let (wide, narrow) = ([0f32; 140], [f16::ZERO; 140]);
+        let wide = MatRef::new(&wide, 2, 70, 70).unwrap();
+        let narrow = MatRef::new(&narrow, 2, 70, 70).unwrap();
+        let said = |x: MatRef<'_>, (rows, cols), weight: usize, bias: usize| {
+            let (weight, bias, mut y) = (vec![0.0; weight], vec![0.0; bias], [0f32; 280]);
+            let numbers = NormNumbers {
+                kind: NormKind::Layer,
+                weight: &weight,
+                bias: &bias,
+                eps: 0.0,
+            };
+            let y = MatMut::new(&mut y, rows, cols, cols).unwrap();
+            message(|| row.normalize(x, numbers, y))
+        };
+        assert_eq!(said(wide, (2, 70), 70, 70), "", "{}", row.name);
+        for (x, shape, weight, bias, expected) in [
+            (narrow, (2, 70), 70, 70, "element types"),
+            (wide, (3, 70), 70, 70, "shapes"),
+            (wide, (2, 69), 70, 70, "shapes"),
+            (wide, (2, 70), 69, 70, "weights and biases"),
+            (wide, (2, 70), 70, 71, "weights and biases"),
+        ] {
+            let said = said(x, shape, weight, bias);
+            assert!(said.contains(expected), "{}: {said}", row.name);
+        }
+        let numbers = NormNumbers {
+            kind: NormKind::Rms,
+            weight: &[0.0; 70],
+            bias: &[0.0; 70],
+            eps: 0.0,
+        };
+        let mut y = [f16::ZERO; 140];
+        let y = MatMut::new(&mut y, 2, 70, 70).unwrap();
+        let said = message(|| row.normalize(wide, numbers, y));
+        assert!(said.contains("element types"), "{}: {said}", row.name);
+    }
+}
+
+#[test]
 fn spoilt_magnitudes_stop_at_their_assertion() {
     let rows = table::absmaxes().filter_map(Absmax::ready);
     for row in rows.filter(|row| row.source == Elem::F32) {
@@ -450,50 +481,4 @@ fn a_spoilt_epilogue_stops_at_its_assertion() {
             assert_eq!(said(Elem::F32, 16, 8, channels), "channels", "{}", row.name);
         }
     }
-}
-
-#[test]
-fn outputs_that_do_not_fit_are_refused() {
-    let some = [0.5; 5];
-    let said = |inv: usize, t: usize, max: u8, coarse: Option<Coarse<'_>>| {
-        let (inv, t, form) = (&some[..inv], &some[..t], CodeForm { max, offset: 0 });
-        message(|| {
-            let coding = Coding {
-                inv,
-                t,
-                form,
-                coarse,
-            };
-            Output::codes(&mut [0; 8], 2, 4, coding).expect("room for two rows");
-        })
-    };
-    assert_eq!(said(4, 4, 255, None), "");
-    assert!(said(4, 3, 255, None).contains("multipliers and offsets"));
-    assert!(said(5, 5, 255, None).contains("room for two rows"));
-    let twin = |fine: u8, inv: usize, t: usize, (max, shift): (u8, u32)| {
-        let (inv, t) = (&some[..inv], &some[..t]);
-        said(4, 4, fine, Some(Coarse { inv, t, max, shift }))
-    };
-    assert_eq!(twin(31, 4, 4, (7, 5)), "");
-    assert_eq!(twin(255, 4, 4, (0, 7)), "");
-    for (inv, t) in [(3, 4), (4, 3), (5, 5)] {
-        let said = twin(31, inv, t, (7, 5));
-        assert!(said.contains("coarse multipliers and offsets"), "{said}");
-    }
-    for (fine, coarse) in [
-        (32, (7, 5)),
-        (31, (8, 5)),
-        (31, (7, 6)),
-        (0, (0, 8)),
-        (0, (1, 32)),
-    ] {
-        let said = twin(fine, 4, 4, coarse);
-        assert_eq!(said, "fine and coarse codes in a byte");
-    }
-    let narrow = message(|| {
-        let mut numbers = [f16::ZERO; 4];
-        let y = MatMut::new(&mut numbers, 2, 2, 2).expect("whole rows");
-        _ = Output::add(y);
-    });
-    assert!(narrow.contains("what outputs are added to"), "{narrow}");
 }

@@ -9,9 +9,8 @@ use noisyquant_kernels::view::MatRef;
 
 use crate::check;
 use crate::error::Error;
-use crate::run::block::CodeRows;
 use crate::run::memory::Scratch;
-use crate::run::pass::Pass;
+use crate::run::pass::{CodeRows, Pass};
 
 /// Rows of inputs of one layer, its *reader*, as the codes that it would make of them (docs/math.md, eq.
 /// 39c). Another layer writes them, a byte a number where f32 take four, and the reader need not quantize
@@ -100,12 +99,12 @@ impl<'a> Codes<'a> {
         let (stride, needed) = (codes_stride(reader.k), Codes::bytes(reader, rows));
         let bytes = self.memory.first_of("codes", needed, rows)?;
         if reader.planes.in_scratch() == 1 {
-            reader.quantize(x, bytes, stride);
+            reader.quantize(x, 0, rows, bytes);
         } else {
             // The coarse codes of a row stand in the next one until they are merged. The last are erased.
             for row in 0..rows {
                 let x = x.rows_range(row, row + 1);
-                reader.quantize(x, &mut bytes[row * stride..], stride);
+                reader.quantize(x, 0, 1, &mut bytes[row * stride..]);
             }
             bytes[rows * stride..].fill(0u8.wrapping_sub(coding(reader)?.form.offset));
         }

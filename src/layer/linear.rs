@@ -13,7 +13,6 @@ use super::numbers::{Numbers, Params};
 use super::operands::{Input, Output};
 use crate::check;
 use crate::error::Error;
-use crate::run::block::Operand;
 use crate::run::executor::Executor;
 use crate::run::memory::Scratch;
 use crate::run::panels::PackedWeights;
@@ -143,11 +142,11 @@ impl QuantLinear {
         self.forward_with(input, Activation::Identity, output, scratch, executor)
     }
 
-    /// Runs the layer with what is before and after it: `input` may be codes that the layer before has made
-    /// for it, an activation is taken of each output, and `output` may be a residual that outputs are added
-    /// to, or codes for the layer after it. Each output is made in one go, with the same bits as by one step
-    /// after the other. Otherwise as [`forward_into`](Self::forward_into); [`Codes`](crate::Codes) has an
-    /// example.
+    /// Runs the layer with what is before and after it: `input` may be rows of which a norm is taken first,
+    /// or codes that the layer before has made for it, an activation is taken of each output, and `output`
+    /// may be a residual that outputs are added to, or codes for the layer after it. Each output is made in
+    /// one go, with the same bits as by one step after the other. Otherwise as
+    /// [`forward_into`](Self::forward_into); [`Codes`](crate::Codes) has an example.
     ///
     /// # Errors
     ///
@@ -161,15 +160,9 @@ impl QuantLinear {
         scratch: &mut Scratch<'_>,
         executor: Executor<'_>,
     ) -> Result<(), Error> {
-        let (k, n) = (self.pass.k, self.pass.n);
-        let (rows, x) = match input {
-            Input::Rows(x) => {
-                check::shape("input", (x.rows(), k), (x.rows(), x.cols()))?;
-                (x.rows(), Operand::Rows(x))
-            }
-            Input::Codes(codes) => (codes.rows(), Operand::Codes(codes.read_by(&self.pass)?)),
-        };
-        let y = output.of(rows, n)?;
+        let x = input.of(&self.pass)?;
+        let rows = x.rows();
+        let y = output.of(rows, self.pass.n)?;
         if rows > 0 {
             tasks::run(&self.pass, x, y.activated(activation), scratch, executor)?;
         }

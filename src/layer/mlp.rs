@@ -1,13 +1,14 @@
 //! The two layers of an MLP in one call.
 
 use noisyquant_kernels::spec::Activation;
-use noisyquant_kernels::view::MatRef;
+use noisyquant_kernels::view::MatMut;
 
 use super::linear::QuantLinear;
-use super::operands::Output;
+use super::norm::Norm;
+use super::operands::{Input, Output};
 use crate::check;
 use crate::error::Error;
-use crate::run::chain::Chain;
+use crate::run::chain::{Chain, Ends};
 use crate::run::executor::Executor;
 use crate::run::memory::Scratch;
 
@@ -17,7 +18,7 @@ use crate::run::memory::Scratch;
 /// numbers is.) The outputs have the same bits as by one layer after the other.
 ///
 /// ```
-/// use noisyquant::{Activation, Executor, MatMut, MatRef, Mlp, Output, Scratch};
+/// use noisyquant::{Activation, Executor, MatMut, Mlp, Norm, Scratch};
 /// # use noisyquant::{Numbers, QuantLinear};
 /// # let layer = |n: usize, k: usize| QuantLinear::from_numbers(
 /// #     Numbers::new((0..n * k).map(|i| (i % 7) as i8 - 3).collect(), vec![0.1; n], 0.1, 128.0), None);
@@ -26,11 +27,11 @@ use crate::run::memory::Scratch;
 /// let mlp = Mlp::new(fc1, Activation::Gelu, fc2)?;
 /// let mut scratch = Scratch::with_bytes(mlp.scratch_bytes(197, 1));
 ///
-/// // Tokens after a norm go in, and what comes out is added to the tokens.
-/// # let (normal, mut tokens) = ([0.3f32; 197 * 4], [1f32; 197 * 4]);
-/// let x = MatRef::new(&normal, 197, 4, 4)?;
-/// let y = Output::Added(MatMut::new(&mut tokens, 197, 4, 4)?);
-/// mlp.forward(x, y, &mut scratch, Executor::serial())?;
+/// // The norm of tokens goes in, and what comes out is added to the tokens.
+/// # let mut tokens: Vec<f32> = (0..197 * 4).map(|i| (i % 5) as f32).collect();
+/// let norm = Norm::layer(&[1.0; 4], &[0.0; 4], 1e-6)?;
+/// let tokens = MatMut::new(&mut tokens, 197, 4, 4)?;
+/// mlp.forward_residual(&norm, tokens, &mut scratch, Executor::serial())?;
 /// # Ok::<(), noisyquant::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -69,19 +70,46 @@ impl Mlp {
     /// elements than f32, or `scratch` is too small: [`scratch_bytes`](Self::scratch_bytes) tells its size.
     pub fn forward(
         &self,
-        x: MatRef<'_>,
+        x: Input<'_>,
         mut y: Output<'_, '_>,
         scratch: &mut Scratch<'_>,
         executor: Executor<'_>,
     ) -> Result<(), Error> {
-        let (rows, k) = (x.rows(), self.in_features());
-        check::shape("input", (rows, k), (rows, x.cols()))?;
+        let x = x.of(self.fc1.pass())?;
+        let rows = x.rows();
         let output = y.of(rows, self.out_features())?;
         if rows > 0 {
-            self.chain().run(x, output, scratch, executor)?;
+            let ends = Ends::Apart(x, output);
+            self.chain().run(ends, scratch, executor)?;
         }
         y.made(rows);
         Ok(())
+    }
+
+    /// Adds the MLP of their norm to `tokens`, f32 `[rows, in_features]`: `tokens += mlp(norm(tokens))`, the
+    /// second half of a transformer's block. The bits are those of one step after the other. Otherwise as
+    /// [`forward`](Self::forward).
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the norm is not of as many features, the MLP does not have as many inputs and outputs,
+    /// `tokens` are not f32, or `scratch` is too small.
+    pub fn forward_residual(
+        &self,
+        norm: &Norm,
+        tokens: MatMut<'_>,
+        scratch: &mut Scratch<'_>,
+        executor: Executor<'_>,
+    ) -> Result<(), Error> {
+        let (rows, width) = (tokens.rows(), tokens.cols());
+        norm.check(tokens.as_ref())?;
+        check::shape("input", (rows, self.in_features()), (rows, width))?;
+        check::shape("output", (rows, self.out_features()), (rows, width))?;
+        if rows == 0 {
+            return Ok(());
+        }
+        let ends = Ends::Residual(tokens, norm.numbers());
+        self.chain().run(ends, scratch, executor)
     }
 
     /// Bytes of scratch for calls of up to `max_rows` rows on an executor of so many threads. A call on more

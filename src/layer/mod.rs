@@ -7,5 +7,6 @@ pub(crate) mod codes;
 pub mod io;
 pub(crate) mod linear;
 pub(crate) mod mlp;
+pub(crate) mod norm;
 pub(crate) mod numbers;
 pub(crate) mod operands;

@@ -1,17 +1,30 @@
 //! What a layer reads and where it writes.
 
+use alloc::sync::Arc;
+
 use noisyquant_kernels::output as kernels;
-use noisyquant_kernels::view::{Elem, MatMut, MatRef};
+use noisyquant_kernels::view::{MatMut, MatRef};
 
 use super::codes::Codes;
+use super::norm::Norm;
 use crate::check;
 use crate::error::Error;
+use crate::run::block::Operand;
+use crate::run::pass::Pass;
 
 /// What a layer reads.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
     /// Numbers, `[rows, in_features]`, which it quantizes.
     Rows(MatRef<'a>),
+    /// Rows of f32, of which it quantizes the norm. That is the same bits as the norm by itself and then
+    /// the layer, and no normalised rows are written.
+    Normed {
+        /// `[rows, in_features]`.
+        x: MatRef<'a>,
+        /// Of as many features.
+        norm: &'a Norm,
+    },
     /// Codes that were made for it.
     Codes(&'a Codes<'a>),
 }
@@ -26,6 +39,23 @@ pub enum Output<'a, 'c> {
     Added(MatMut<'a>),
     /// They are quantized for the layer that reads them next.
     Codes(&'a mut Codes<'c>),
+}
+
+impl<'a> Input<'a> {
+    /// As the kernels of `pass` take it.
+    pub(crate) fn of(self, pass: &Arc<Pass>) -> Result<Operand<'a>, Error> {
+        let check_shape =
+            |x: MatRef<'_>| check::shape("input", (x.rows(), pass.k), (x.rows(), x.cols()));
+        match self {
+            Input::Rows(x) => check_shape(x).map(|()| Operand::Rows(x)),
+            Input::Normed { x, norm } => {
+                check_shape(x)?;
+                norm.check(x)?;
+                Ok(Operand::Normed(x, norm.numbers()))
+            }
+            Input::Codes(codes) => codes.read_by(pass).map(Operand::Codes),
+        }
+    }
 }
 
 impl<'a> From<MatRef<'a>> for Input<'a> {
@@ -62,10 +92,10 @@ impl Output<'_, '_> {
         check::shape("output", (rows, n), got)?;
         match self {
             Output::Rows(y) => Ok(y.block(0, rows, 0, n).into()),
-            Output::Added(y) => match y.elem() {
-                Elem::F32 => Ok(kernels::Output::add(y.block(0, rows, 0, n))),
-                got => Err(Error::Residual { got }),
-            },
+            Output::Added(y) => {
+                check::f32("residual", y.elem())?;
+                Ok(kernels::Output::add(y.block(0, rows, 0, n)))
+            }
             Output::Codes(codes) => codes.output(rows),
         }
     }

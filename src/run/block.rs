@@ -3,13 +3,12 @@
 
 use core::ops::Range;
 
-use noisyquant_kernels::layout::codes_stride;
 use noisyquant_kernels::output::Output;
-use noisyquant_kernels::ready::{Codes, Ready};
+use noisyquant_kernels::ready::{Codes, NormNumbers, Ready};
 use noisyquant_kernels::row::MicroKernel;
-use noisyquant_kernels::view::MatRef;
+use noisyquant_kernels::view::{MatMut, MatRef};
 
-use super::pass::{Pass, Planes};
+use super::pass::{CodeRows, Pass, Planes};
 use super::plan::Plan;
 
 /// What a layer reads.
@@ -17,21 +16,16 @@ use super::plan::Plan;
 pub(crate) enum Operand<'a> {
     /// Numbers, which it quantizes.
     Rows(MatRef<'a>),
+    /// Numbers, of which it quantizes the norm.
+    Normed(MatRef<'a>, NormNumbers<'a>),
     /// Codes that another layer made for it, as its kernel stores them.
     Codes(CodeRows<'a>),
-}
-
-/// Rows of codes, `stride` bytes each.
-#[derive(Clone, Copy)]
-pub(crate) struct CodeRows<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) stride: usize,
 }
 
 impl Operand<'_> {
     pub(crate) fn rows(&self) -> usize {
         match self {
-            Operand::Rows(x) => x.rows(),
+            Operand::Rows(x) | Operand::Normed(x, _) => x.rows(),
             Operand::Codes(codes) => codes.bytes.len() / codes.stride,
         }
     }
@@ -39,6 +33,7 @@ impl Operand<'_> {
     pub(crate) fn range(&self, rows: Range<usize>) -> Self {
         match self {
             Operand::Rows(x) => Operand::Rows(x.rows_range(rows.start, rows.end)),
+            Operand::Normed(x, norm) => Operand::Normed(x.rows_range(rows.start, rows.end), *norm),
             Operand::Codes(codes) => Operand::Codes(CodeRows {
                 bytes: &codes.bytes[rows.start * codes.stride..rows.end * codes.stride],
                 ..*codes
@@ -64,14 +59,17 @@ pub(crate) fn run(
         codes: room,
         wide,
         working,
+        normed,
     } = Parts::of(plan, scratch);
     for block in steps(x.rows(), plan.block_rows) {
         let codes = match x.range(block.clone()) {
             Operand::Rows(x) => {
-                let stride = codes_stride(pass.k);
-                let used = pass.quantize(x, room, stride);
-                let bytes = &room[..used];
-                CodeRows { bytes, stride }
+                pass.quantize(x, 0, block.len(), room);
+                pass.code_rows(room, block.len())
+            }
+            Operand::Normed(x, norm) => {
+                quantize_normed(pass, x, norm, normed, room);
+                pass.code_rows(room, block.len())
             }
             Operand::Codes(codes) => codes,
         };
@@ -98,6 +96,26 @@ pub(crate) fn run(
             let (weights, channels) = (pass.panels(panels.clone()), pass.channels(panels.start));
             micro.run_block(codes, weights, epilogue, channels, working, out);
         }
+    }
+}
+
+/// The codes of the norm of all rows of `x`, a few at a time by way of `normed`.
+fn quantize_normed(
+    pass: &Pass,
+    x: MatRef<'_>,
+    norm: NormNumbers<'_>,
+    normed: &mut [f32],
+    codes: &mut [u8],
+) {
+    let k = pass.k;
+    for rows in steps(x.rows(), normed.len() / k) {
+        let (count, part) = (rows.len(), &mut normed[..rows.len() * k]);
+        let fits = "as many numbers as the rows have";
+        let y = MatMut::new(&mut *part, count, k, k).expect(fits);
+        let x_part = x.rows_range(rows.start, rows.end);
+        pass.kernels.norm().normalize(x_part, norm, y);
+        let normal = MatRef::new(&*part, count, k, k).expect(fits);
+        pass.quantize(normal, rows.start, x.rows(), codes);
     }
 }
 
@@ -145,18 +163,21 @@ pub(super) struct Parts<'a> {
     pub(super) wide: &'a mut [u8],
     /// The kernel's own.
     pub(super) working: &'a mut [i32],
+    /// Rows of which the norm has been taken.
+    pub(super) normed: &'a mut [f32],
 }
 
 impl<'a> Parts<'a> {
     pub(super) fn of(plan: &Plan, scratch: &'a mut [u8]) -> Self {
-        let [codes_bytes, wide_bytes, working_bytes] = plan.task_parts();
+        let [codes_bytes, wide_bytes, working_bytes, normed_bytes] = plan.task_parts();
         let (codes, rest) = scratch.split_at_mut(codes_bytes);
         let (wide, rest) = rest.split_at_mut(wide_bytes);
-        let working = bytemuck::cast_slice_mut(&mut rest[..working_bytes]);
+        let (working, rest) = rest.split_at_mut(working_bytes);
         Parts {
             codes,
             wide,
-            working,
+            working: bytemuck::cast_slice_mut(working),
+            normed: bytemuck::cast_slice_mut(&mut rest[..normed_bytes]),
         }
     }
 }

@@ -2,17 +2,19 @@
 //! never leaves L2, and is there for one block alone.
 
 use core::iter;
+use core::ops::Range;
 
 use noisyquant_kernels::cpu;
 use noisyquant_kernels::layout::{K_ALIGN, codes_stride};
 use noisyquant_kernels::output::Output;
+use noisyquant_kernels::ready::NormNumbers;
 use noisyquant_kernels::spec::Activation;
 use noisyquant_kernels::view::{MatMut, MatRef};
 
-use super::block::{self, CodeRows, Operand};
+use super::block::{self, Operand};
 use super::executor::Executor;
 use super::memory::Scratch;
-use super::pass::Pass;
+use super::pass::{CodeRows, Pass};
 use super::tasks::{self, cut};
 use crate::error::Error;
 
@@ -22,6 +24,72 @@ pub(crate) struct Chain<'a> {
     pub(crate) first: &'a Pass,
     pub(crate) activation: Activation,
     pub(crate) second: &'a Pass,
+}
+
+/// What the first layer reads, and where the outputs of the second go.
+pub(crate) enum Ends<'a> {
+    /// Each by itself.
+    Apart(Operand<'a>, Output<'a>),
+    /// f32 of which the norm is read, and which outputs are added to.
+    Residual(MatMut<'a>, NormNumbers<'a>),
+}
+
+impl<'a> Ends<'a> {
+    fn rows(&self) -> usize {
+        match self {
+            Ends::Apart(x, _) => x.rows(),
+            Ends::Residual(tokens, _) => tokens.rows(),
+        }
+    }
+
+    fn input(&self) -> Operand<'_> {
+        match self {
+            Ends::Apart(x, _) => *x,
+            Ends::Residual(tokens, norm) => Operand::Normed(tokens.as_ref(), *norm),
+        }
+    }
+
+    fn output(&mut self) -> Output<'_> {
+        match self {
+            Ends::Apart(_, y) => y.block(0, y.rows(), 0, y.cols()),
+            Ends::Residual(tokens, _) => {
+                Output::add(tokens.block(0, tokens.rows(), 0, tokens.cols()))
+            }
+        }
+    }
+
+    fn block(&mut self, rows: Range<usize>) -> Ends<'_> {
+        match self {
+            Ends::Apart(x, y) => {
+                let columns = y.cols();
+                Ends::Apart(
+                    x.range(rows.clone()),
+                    y.block(rows.start, rows.len(), 0, columns),
+                )
+            }
+            Ends::Residual(tokens, norm) => {
+                let columns = tokens.cols();
+                Ends::Residual(tokens.block(rows.start, rows.len(), 0, columns), *norm)
+            }
+        }
+    }
+
+    fn split_rows(self, row: usize) -> (Ends<'a>, Ends<'a>) {
+        match self {
+            Ends::Apart(x, y) => {
+                let (above, below) = y.split_rows(row);
+                let rows = x.rows();
+                (
+                    Ends::Apart(x.range(0..row), above),
+                    Ends::Apart(x.range(row..rows), below),
+                )
+            }
+            Ends::Residual(tokens, norm) => {
+                let (above, below) = tokens.split_rows(row);
+                (Ends::Residual(above, norm), Ends::Residual(below, norm))
+            }
+        }
+    }
 }
 
 /// How a call is cut.
@@ -82,71 +150,68 @@ impl Chain<'_> {
         }
     }
 
-    /// Makes `y`, `[rows, second.n]`, of `x`, `[rows, first.k]`; at least one row.
+    /// Runs both layers between `ends`, which have a row.
     ///
     /// # Errors
     ///
     /// [`Error::ScratchTooSmall`] if `scratch` does not hold one task.
     pub(crate) fn run(
         &self,
-        x: MatRef<'_>,
-        y: Output<'_>,
+        ends: Ends<'_>,
         scratch: &mut Scratch<'_>,
         executor: Executor<'_>,
     ) -> Result<(), Error> {
-        let rows = x.rows();
+        let rows = ends.rows();
         let Cut { tasks, block_rows } = self.cut(rows, executor.threads());
         // A scratch made for fewer threads may not hold all rows of one layer.
         if !self.by_rows(rows, tasks) && scratch.bytes() >= self.task_bytes(rows) {
-            return self.run_apart(x, y, scratch, executor);
+            return self.run_apart(ends, scratch, executor);
         }
         let bytes = self.task_bytes(block_rows);
         let tasks = tasks.min(scratch.bytes() / bytes);
         if tasks <= 1 {
-            self.run_blocks(x, y, block_rows, scratch.first(bytes, rows)?);
+            self.run_blocks(ends, block_rows, scratch.first(bytes, rows)?);
             return Ok(());
         }
         let mut slots = scratch.as_mut_slice().chunks_exact_mut(bytes);
         let mut bands = (0..tasks).map(|number| cut(rows, tasks, number));
-        let mut below = Some(y);
+        let mut below = Some(ends);
         let parts = iter::from_fn(|| {
             let band = bands.next()?;
-            let (y, rest) = below.take()?.split_rows(band.len());
+            let (ends, rest) = below.take()?.split_rows(band.len());
             below = Some(rest);
-            Some((x.rows_range(band.start, band.end), y, slots.next()?))
+            Some((ends, slots.next()?))
         });
-        executor.for_each(tasks, parts, |(x, y, scratch)| {
-            self.run_blocks(x, y, block_rows, scratch);
+        executor.for_each(tasks, parts, |(ends, scratch)| {
+            self.run_blocks(ends, block_rows, scratch);
         });
         Ok(())
     }
 
     /// Block after block, on this thread. `scratch` is [`task_bytes`](Self::task_bytes) long.
-    fn run_blocks(&self, x: MatRef<'_>, mut y: Output<'_>, block_rows: usize, scratch: &mut [u8]) {
+    fn run_blocks(&self, mut ends: Ends<'_>, block_rows: usize, scratch: &mut [u8]) {
         let [all_first, all_second] =
             [self.first, self.second].map(|pass| 0..pass.n.div_ceil(pass.kernels.micro.tile.nr));
         let (hidden, scratch) = scratch.split_at_mut(block_rows * self.hidden_bytes());
-        let columns = y.cols();
-        for rows in block::steps(x.rows(), block_rows) {
+        for rows in block::steps(ends.rows(), block_rows) {
             let height = rows.len();
+            let mut ends = ends.block(rows);
             let (first, second) = (self.first.plan(height, 1), self.second.plan(height, 1));
-            let input = Operand::Rows(x.rows_range(rows.start, rows.end));
             let between = self.hidden_output(hidden, height);
             block::run(
                 self.first,
                 &first,
-                input,
+                ends.input(),
                 between,
                 all_first.clone(),
                 scratch,
             );
             let input = self.hidden_input(hidden, height);
-            let out = y.block(rows.start, height, 0, columns);
             block::run(
                 self.second,
                 &second,
                 input,
-                out,
+                ends.output(),
                 all_second.clone(),
                 scratch,
             );
@@ -157,20 +222,19 @@ impl Chain<'_> {
     /// rows.
     fn run_apart(
         &self,
-        x: MatRef<'_>,
-        y: Output<'_>,
+        mut ends: Ends<'_>,
         scratch: &mut Scratch<'_>,
         executor: Executor<'_>,
     ) -> Result<(), Error> {
-        let rows = x.rows();
+        let rows = ends.rows();
         let (hidden, rest) = scratch
             .as_mut_slice()
             .split_at_mut(rows * self.hidden_bytes());
         let mut rest = Scratch::from_slice(rest)?;
         let between = self.hidden_output(hidden, rows);
-        tasks::run(self.first, Operand::Rows(x), between, &mut rest, executor)?;
+        tasks::run(self.first, ends.input(), between, &mut rest, executor)?;
         let input = self.hidden_input(hidden, rows);
-        tasks::run(self.second, input, y, &mut rest, executor)
+        tasks::run(self.second, input, ends.output(), &mut rest, executor)
     }
 
     /// `hidden` as what the first layer writes.

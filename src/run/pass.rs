@@ -50,6 +50,13 @@ pub(crate) struct Coder {
     pub(crate) form: CodeForm,
 }
 
+/// Rows of codes, `stride` bytes each.
+#[derive(Clone, Copy)]
+pub(crate) struct CodeRows<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) stride: usize,
+}
+
 #[derive(Debug)]
 pub(crate) struct TwinCoders {
     pub(crate) fine: Coder,
@@ -58,8 +65,9 @@ pub(crate) struct TwinCoders {
 }
 
 impl Coder {
-    /// Writes the codes of all rows of `x`, `stride` bytes apart.
-    fn quantize(&self, prologue: Ready<Prologue>, x: MatRef<'_>, codes: &mut [u8], stride: usize) {
+    /// Writes the codes of all rows of `x`.
+    fn quantize(&self, prologue: Ready<Prologue>, x: MatRef<'_>, codes: &mut [u8]) {
+        let stride = codes_stride(x.cols());
         prologue.quantize(x, &self.inv, &self.t, self.form, codes, stride);
     }
 }
@@ -100,29 +108,40 @@ impl Pass {
         codes_stride(self.k) * self.planes.in_scratch() * self.kernels.micro.code_bytes()
     }
 
-    /// Quantizes a block of rows into `codes`, and returns how many bytes of them the kernel reads: the
-    /// codes of all rows, or, of [`Planes::Two`], their fine codes and then their coarse ones.
-    pub(crate) fn quantize(&self, x: MatRef<'_>, codes: &mut [u8], stride: usize) -> usize {
+    /// Quantizes `x`, the rows from `first` on of a block of `rows`, into `codes`: those of all rows or, of
+    /// [`Planes::Two`], fine codes of all and then coarse ones.
+    pub(crate) fn quantize(&self, x: MatRef<'_>, first: usize, rows: usize, codes: &mut [u8]) {
         let prologue = self.kernels.prologue(x.elem());
-        let plane = x.rows() * stride;
+        let stride = codes_stride(self.k);
+        let part = first * stride..(first + x.rows()) * stride;
         let twins = match &self.planes {
-            Planes::One(coder) => {
-                coder.quantize(prologue, x, codes, stride);
-                return plane;
-            }
+            Planes::One(coder) => return coder.quantize(prologue, x, &mut codes[part]),
             Planes::Merged(twins) | Planes::Two(twins) => twins,
         };
-        let (fine, coarse) = codes.split_at_mut(plane);
-        twins.fine.quantize(prologue, x, fine, stride);
-        twins.coarse.quantize(prologue, x, coarse, stride);
+        let (fine, coarse) = codes.split_at_mut(rows * stride);
+        let (fine, coarse) = (&mut fine[part.clone()], &mut coarse[part]);
+        twins.fine.quantize(prologue, x, fine);
+        twins.coarse.quantize(prologue, x, coarse);
         if let Planes::Two(_) = self.planes {
-            return 2 * plane;
+            return;
         }
         for (fine, coarse) in fine.iter_mut().zip(coarse) {
             // Also of the unused bytes between rows.
             *fine = spec::merged_code(*fine, *coarse, twins.twin.shift);
         }
-        plane
+    }
+
+    /// What the kernel reads of a block of `rows` rows that [`quantize`](Self::quantize) has written.
+    pub(crate) fn code_rows<'a>(&self, codes: &'a [u8], rows: usize) -> CodeRows<'a> {
+        let stride = codes_stride(self.k);
+        let planes = match &self.planes {
+            Planes::One(_) | Planes::Merged(_) => 1,
+            Planes::Two(_) => 2,
+        };
+        CodeRows {
+            bytes: &codes[..planes * rows * stride],
+            stride,
+        }
     }
 
     /// What another layer makes the codes with, where a number's fit a byte.

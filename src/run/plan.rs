@@ -4,7 +4,7 @@ use core::fmt;
 
 use noisyquant_kernels::cpu;
 use noisyquant_kernels::isa::Isa;
-use noisyquant_kernels::layout::codes_stride;
+use noisyquant_kernels::layout::{ALIGN, codes_stride};
 use noisyquant_kernels::ready::Ready;
 use noisyquant_kernels::row::MicroKernel;
 
@@ -20,6 +20,9 @@ const LOW_BLOCK: usize = 24;
 /// outputs between the products, so that the store buffer does not fill; one tile costs the smaller tiles
 /// 4 %.
 const ACCUMULATOR_BYTES: usize = 3 << 10;
+
+/// Bytes of rows of which the norm has been taken, a few at a time; but one at least.
+const NORMED_BYTES: usize = 8 << 10;
 
 /// A task shorter than this is not worth handing to another thread.
 const TASK_MICROSECONDS: usize = 10;
@@ -128,13 +131,15 @@ impl Plan {
         grids.max_by_key(|grid| grid.parts()).unwrap_or(grid(1))
     }
 
-    /// Bytes of codes, of widened codes, and of the kernel's working memory that one task needs.
-    pub(crate) fn task_parts(&self) -> [usize; 3] {
+    /// Bytes of codes, of widened codes, of the kernel's working memory, and of normalised rows that one task
+    /// needs.
+    pub(crate) fn task_parts(&self) -> [usize; 4] {
         let codes = self.planes * self.block_rows * codes_stride(self.shape.1);
         let wide = if self.code_bytes == 2 { 2 * codes } else { 0 };
         let accumulators = self.planes * self.accumulators() * size_of::<i32>();
         let working = accumulators + self.wide_panel * size_of::<i16>();
-        [codes, wide, working]
+        let normed = NORMED_BYTES.max((self.shape.1 * size_of::<f32>()).next_multiple_of(ALIGN));
+        [codes, wide, working, normed]
     }
 
     /// Accumulators of one step and plane: whole cache lines.

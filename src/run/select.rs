@@ -6,18 +6,19 @@ use alloc::vec::Vec;
 use noisyquant_kernels::isa::Isa;
 use noisyquant_kernels::output::Destination;
 use noisyquant_kernels::ready::{self, Ready};
-use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Prologue};
+use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
 use noisyquant_kernels::table;
 use noisyquant_kernels::view::Elem;
 
 use super::environment;
 use crate::error::Error;
 
-/// The leaves that a layer or a product of activations runs: one micro-kernel, an epilogue per destination,
-/// and one of each other kind per element type.
+/// The leaves that a layer or a product of activations runs: one micro-kernel and norm, an epilogue per
+/// destination, and one of each other kind per element type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
     pub(crate) micro: Ready<MicroKernel>,
+    norm: Ready<Norm>,
     prologues: [Ready<Prologue>; 3],
     absmaxes: [Ready<Absmax>; 3],
     epilogues: [Ready<Epilogue>; 6],
@@ -48,10 +49,15 @@ impl Kernels {
         let [p, q, r, s, t, u] = Destination::ALL.map(epilogue);
         Ok(Kernels {
             micro,
+            norm: ready::norm(isa).ok_or_else(unavailable)?,
             prologues: [prologue(a)?, prologue(b)?, prologue(c)?],
             absmaxes: [absmax(a)?, absmax(b)?, absmax(c)?],
             epilogues: [p?, q?, r?, s?, t?, u?],
         })
+    }
+
+    pub(crate) fn norm(&self) -> Ready<Norm> {
+        self.norm
     }
 
     pub(crate) fn prologue(&self, source: Elem) -> Ready<Prologue> {

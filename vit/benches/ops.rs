@@ -14,8 +14,8 @@ use criterion::{
 mod ops;
 
 use aligned_vec::AVec;
-use noisyquant::{Activation, DynamicMatmul};
-use ops::{Arithmetic, AttentionSizes, Bias, Heads, LayerNorm, Lines};
+use noisyquant::{Activation, DynamicMatmul, Norm};
+use ops::{Arithmetic, AttentionSizes, Bias, Heads, Lines};
 
 const TOKENS: usize = 257;
 const WIDTH: usize = 384;
@@ -86,19 +86,17 @@ fn attention(group: &mut BenchmarkGroup<'_, WallTime>) {
 }
 
 fn elementwise(group: &mut BenchmarkGroup<'_, WallTime>) {
-    let norm = LayerNorm {
-        weight: numbers(WIDTH),
-        bias: numbers(WIDTH),
-        eps: 1e-6,
-    };
+    let norm = Norm::layer(&numbers(WIDTH), &numbers(WIDTH), 1e-6).expect("as many biases");
     // Adding zeros, the numbers stay what they are from call to call; GELU is as fast on any.
     let update = vec![0.0; TOKENS * WIDTH];
     let mut x = numbers(TOKENS * WIDTH);
     let mut y = x.clone();
-    group.bench_function("layer_norm", |b| b.iter(|| norm.apply(&x, &mut y)));
+    group.bench_function("layer_norm", |b| {
+        b.iter(|| ops::normalise(&norm, &x, &mut y))
+    });
     group.bench_function("add", |b| b.iter(|| ops::add(&mut x, &update)));
     group.bench_function("add+layer_norm", |b| {
-        b.iter(|| norm.add_apply(&mut x, Some(&update), &mut y));
+        b.iter(|| ops::add_normalise(&norm, &mut x, Some(&update), &mut y));
     });
     let mut hidden = numbers(TOKENS * MLP_WIDTH);
     group.bench_function("gelu", |b| {

@@ -1,10 +1,21 @@
-//! Four f32 for activations.
+//! Four f32 for activations and norms.
 
 use core::arch::aarch64::*;
 
 use crate::lanes::Lanes;
 
 impl Lanes for float32x4_t {
+    const COUNT: usize = 4;
+    #[inline(always)]
+    unsafe fn load(x: *const f32) -> Self {
+        // SAFETY: see `splat`; the caller promises the numbers.
+        unsafe { vld1q_f32(x) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, y: *mut f32) {
+        // SAFETY: see `splat`; the caller promises the room.
+        unsafe { vst1q_f32(y, self) }
+    }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: the caller has NEON, here and below.

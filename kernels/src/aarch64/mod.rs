@@ -8,12 +8,13 @@ mod finish;
 mod i8mm;
 mod lanes;
 mod neon;
+mod norm;
 mod tiles;
 
 use crate::isa::Isa;
 use crate::layout::Tile;
 use crate::output::Destination;
-use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
+use crate::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
 use crate::view::Elem;
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
@@ -81,6 +82,12 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
         quantize: convert::quantize::<convert::Bf16>,
     },
 ];
+
+pub(crate) const NORMS: &[Norm] = &[Norm {
+    name: "neon_norm",
+    isa: Isa::Neon,
+    normalize: norm::normalize,
+}];
 
 pub(crate) const ABSMAXES: &[Absmax] = &[
     Absmax {

@@ -16,6 +16,12 @@ pub(super) fn rne(v: f32) -> f32 {
     libm::rintf(v)
 }
 
+/// The square root, rounded once.
+#[inline(always)]
+pub(super) fn sqrt(v: f32) -> f32 {
+    libm::sqrtf(v)
+}
+
 /// [`rne`] of an f64.
 #[inline]
 pub(super) fn rne_f64(v: f64) -> f64 {
@@ -48,6 +54,7 @@ mod tests {
     fn gives_the_bits_of_std() {
         for x in numbers() {
             assert!(same(rne(x).into(), x.round_ties_even().into()), "{x:e}");
+            assert!(same(sqrt(x).into(), x.sqrt().into()), "{x:e}");
             let x64 = f64::from(x) * 0.5;
             assert!(same(rne_f64(x64), x64.round_ties_even()), "{x64:e}");
             for y in numbers().step_by(7) {

@@ -12,6 +12,12 @@ pub(super) fn rne(v: f32) -> f32 {
     v.round_ties_even()
 }
 
+/// The square root, rounded once.
+#[inline(always)]
+pub(super) fn sqrt(v: f32) -> f32 {
+    v.sqrt()
+}
+
 /// [`rne`] of an f64.
 #[inline]
 pub(super) fn rne_f64(v: f64) -> f64 {

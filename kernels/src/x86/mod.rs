@@ -11,7 +11,7 @@ mod zmm;
 use crate::isa::Isa;
 use crate::layout::Tile;
 use crate::output::Destination;
-use crate::row::{Absmax, Epilogue, MicroKernel, Prologue};
+use crate::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
 use crate::view::Elem;
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
@@ -111,6 +111,19 @@ pub(crate) const PROLOGUES: &[Prologue] = &[
         isa: Isa::Avx512Vnni,
         source: Elem::Bf16,
         quantize: zmm::convert::quantize::<zmm::convert::Bf16>,
+    },
+];
+
+pub(crate) const NORMS: &[Norm] = &[
+    Norm {
+        name: "avx2_norm",
+        isa: Isa::Avx2,
+        normalize: ymm::norm::normalize,
+    },
+    Norm {
+        name: "avx512vnni_norm",
+        isa: Isa::Avx512Vnni,
+        normalize: zmm::norm::normalize,
     },
 ];
 

@@ -3,6 +3,7 @@
 pub mod absmax;
 pub mod block;
 pub mod epilogue;
+pub mod norm;
 pub mod operands;
 pub mod product;
 pub mod prologue;

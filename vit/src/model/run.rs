@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use noisyquant::{Activation, Executor, MatMut, MatRef, Mlp};
+use noisyquant::{Activation, Executor, Input, MatMut, MatRef, Mlp, Norm};
 use rayon::prelude::*;
 
 use super::layer::Layer;
@@ -396,55 +396,90 @@ impl Lane<'_, '_> {
         Ok(())
     }
 
-    /// Run layer number `index`, the last of a branch, and add its output to `x`; or leave it in `update`,
-    /// and return it, to be added on the way into the next norm.
-    pub(crate) fn branch<'u>(
+    /// Run layer number `index`, the last of a branch, and add its output to `x`; or leave it in `update`, to
+    /// be added on the way into the next norm, and return true.
+    pub(crate) fn branch(
         &mut self,
         index: usize,
         input: &[f32],
         x: &mut [f32],
-        update: &'u mut [f32],
-    ) -> Result<Option<&'u [f32]>, Error> {
+        update: &mut [f32],
+    ) -> Result<bool, Error> {
         let layer = &self.layers[index];
         let (Linear::Quantized(linear), None) = (&layer.linear, &self.observe) else {
             self.linear(index, input, update)?;
-            return Ok(Some(update));
+            return Ok(true);
         };
         let LayerScratch { lines, executor } = &mut self.memory;
         let (input, output) = (
             rows(input, linear.in_features()),
-            added(x, linear.out_features()),
+            noisyquant::Output::Added(rows_mut(x, linear.out_features())),
         );
         let none = Activation::Identity;
         let done = linear.forward_with(input.into(), none, output, &mut scratch(lines), *executor);
         done.map_err(Error::layer(&layer.name))?;
         self.lap(Operation::linear(&layer.name));
-        Ok(None)
+        Ok(false)
     }
 
-    /// [`branch`](Self::branch) of an MLP, as one where both its layers are quantized; else by way of
-    /// `hidden`.
-    pub(crate) fn mlp<'u>(
+    /// Run layer number `index` on the norm of `x`, to which `rest`, what a branch has left, is added before.
+    /// The norm is in the pass of the layer, or goes by way of `normal` if that is in f32 or seen.
+    pub(crate) fn normed_linear(
+        &mut self,
+        index: usize,
+        norm: &Norm,
+        rest: Option<&[f32]>,
+        x: &mut [f32],
+        normal: &mut [f32],
+        output: &mut [f32],
+    ) -> Result<(), Error> {
+        let layer = &self.layers[index];
+        let (Linear::Quantized(linear), None, None) = (&layer.linear, &self.observe, rest) else {
+            // Added on the way into the norm, while a row is at hand.
+            ops::add_normalise(norm, x, rest, normal);
+            self.lap(Operation::Norm);
+            return self.linear(index, normal, output);
+        };
+        let LayerScratch { lines, executor } = &mut self.memory;
+        let x = rows(x, linear.in_features());
+        let output = rows_mut(output, linear.out_features()).into();
+        let (input, none) = (Input::Normed { x, norm }, Activation::Identity);
+        let done = linear.forward_with(input, none, output, &mut scratch(lines), *executor);
+        done.map_err(Error::layer(&layer.name))?;
+        self.lap(Operation::linear(&layer.name));
+        Ok(())
+    }
+
+    /// [`branch`](Self::branch) of an MLP of the norm of `x`, to which `update` is added before if it is
+    /// `left`: as one where both layers are quantized; else by way of `normal` and `hidden`.
+    #[expect(clippy::too_many_arguments, reason = "three of them are memory")]
+    pub(crate) fn mlp(
         &mut self,
         mlp: MlpLayers,
-        input: &[f32],
-        hidden: &mut [f32],
+        norm: &Norm,
+        left: bool,
         x: &mut [f32],
-        update: &'u mut [f32],
-    ) -> Result<Option<&'u [f32]>, Error> {
+        normal: &mut [f32],
+        hidden: &mut [f32],
+        update: &mut [f32],
+    ) -> Result<bool, Error> {
+        let rest = left.then_some(&*update);
         let (Some(one), None) = (self.mlps.get(&mlp.fc1), &self.observe) else {
-            self.linear(mlp.fc1, input, hidden)?;
+            self.normed_linear(mlp.fc1, norm, rest, x, normal, hidden)?;
             ops::activate(mlp.activation, hidden);
             self.lap(Operation::Gelu);
             return self.branch(mlp.fc2, hidden, x, update);
         };
+        if let Some(rest) = rest {
+            ops::add(x, rest);
+            self.lap(Operation::Norm);
+        }
         let LayerScratch { lines, executor } = &mut self.memory;
-        let output = added(x, one.out_features());
-        let input = rows(input, one.in_features());
-        let done = one.forward(input, output, &mut scratch(lines), *executor);
+        let tokens = rows_mut(x, one.in_features());
+        let done = one.forward_residual(norm, tokens, &mut scratch(lines), *executor);
         done.map_err(Error::layer(&self.layers[mlp.fc1].name))?;
         self.lap(Operation::Mlp);
-        Ok(None)
+        Ok(false)
     }
 }
 
@@ -453,8 +488,7 @@ fn rows(numbers: &[f32], width: usize) -> MatRef<'_> {
     MatRef::new(numbers, numbers.len() / width, width, width).expect("whole rows")
 }
 
-/// Whole rows to which a layer's outputs are added.
-fn added(numbers: &mut [f32], width: usize) -> noisyquant::Output<'_, '_> {
-    let rows = MatMut::new(numbers, numbers.len() / width, width, width).expect("whole rows");
-    noisyquant::Output::Added(rows)
+/// Whole rows to be written.
+fn rows_mut(numbers: &mut [f32], width: usize) -> MatMut<'_> {
+    MatMut::new(numbers, numbers.len() / width, width, width).expect("whole rows")
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use noisyquant::QuantLinear;
+use noisyquant::{Norm, QuantLinear};
 
 use super::layer::Layer;
 use crate::{
     checkpoint::{Leftover, Names, Tensors},
     config::Config,
     error::Error,
-    ops::{FloatLinear, LayerNorm, Linear},
+    ops::{FloatLinear, Linear},
     warning::Warnings,
 };
 
@@ -70,13 +70,13 @@ impl<'a> Source<'a> {
         self.tensors.take_f32(&self.names.tensor(name), shape)
     }
 
-    pub(crate) fn norm(&mut self, name: &str, width: usize, eps: f32) -> Result<LayerNorm, Error> {
+    pub(crate) fn norm(&mut self, name: &str, width: usize, eps: f32) -> Result<Norm, Error> {
         let stored = self.names.tensor(name);
         let weight = self
             .tensors
             .take_f32(&format!("{stored}.weight"), &[width])?;
         let bias = self.bias(name, &stored, width)?;
-        Ok(LayerNorm { weight, bias, eps })
+        Norm::layer(&weight, &bias, eps).map_err(Error::layer(name))
     }
 
     /// Read a layer of weights `[out, ...]`; all dimensions but the first are its input features.

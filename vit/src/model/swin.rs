@@ -1,6 +1,8 @@
 //! Swin: attention within windows that shift from block to block, over a feature map that halves
 //! its sides from stage to stage.
 
+use noisyquant::Norm;
+
 use super::{
     memory::{Buffers, Sizes},
     named::{NamedTensor, norm_tensors},
@@ -12,7 +14,7 @@ use super::{
 use crate::{
     config::{Activation, Config, StageConfig, SwinConfig},
     error::Error,
-    ops::{self, Bias, Heads, LayerNorm, mean_of_rows},
+    ops::{self, Bias, Heads, mean_of_rows},
 };
 
 /// Added to the variance in the norms between stages, which no configuration changes.
@@ -24,9 +26,9 @@ const MAX_MASK: usize = 1 << 26;
 /// What a Swin has beside its linear layers, and which of the model's layers those are.
 pub(crate) struct Swin {
     patch_embed: usize,
-    patch_norm: LayerNorm,
+    patch_norm: Norm,
     stages: Vec<Stage>,
-    last_norm: LayerNorm,
+    last_norm: Norm,
     /// None in a model of features alone.
     head: Option<usize>,
 }
@@ -47,20 +49,20 @@ struct Stage {
 /// What makes the tokens of a stage out of four each of the stage before: a norm, and the number of
 /// a linear layer.
 struct Merge {
-    norm: LayerNorm,
+    norm: Norm,
     reduction: usize,
 }
 
 /// A block's norms, and the numbers of its linear layers, in the order in which they run.
 struct Block {
-    norm1: LayerNorm,
+    norm1: Norm,
     qkv: usize,
     /// As stored, `[(2 · window − 1)², heads]`.
     table: Vec<f32>,
     /// The same for each pair of tokens, `[heads, tokens, tokens]`.
     bias: Vec<f32>,
     proj: usize,
-    norm2: LayerNorm,
+    norm2: Norm,
     fc1: usize,
     fc2: usize,
 }
@@ -198,7 +200,7 @@ impl Swin {
         let patch_rows = &mut buffers.patches[..images.len()];
         patches::cut(config, images, patch_rows);
         run.lap(Operation::Other);
-        let width = self.patch_norm.weight.len();
+        let width = self.patch_norm.width();
         let tokens = count * config.patches() * width;
         let embedded = &mut buffers.update[..tokens];
         let patch_width = patch_rows.len() / (count * config.patches()).max(1);
@@ -209,7 +211,7 @@ impl Swin {
         ];
         run.by_rows(rows, &|lane, [patches, embedded, tokens]| {
             lane.linear(self.patch_embed, patches, embedded)?;
-            self.patch_norm.apply(embedded, tokens);
+            ops::normalise(&self.patch_norm, embedded, tokens);
             lane.lap(Operation::Norm);
             Ok(())
         })?;
@@ -221,8 +223,7 @@ impl Swin {
         let width = config.features();
         let tokens = side * side * width;
         let normal = &mut buffers.normal[..count * tokens];
-        self.last_norm
-            .apply(&buffers.tokens[..count * tokens], normal);
+        ops::normalise(&self.last_norm, &buffers.tokens[..count * tokens], normal);
         let features = buffers.features[..count * width].chunks_exact_mut(width);
         for (mean, normal) in features.zip(normal.chunks_exact(tokens)) {
             mean_of_rows(normal, mean);
@@ -338,9 +339,7 @@ impl Stage {
                 Rows::new(&mut buffers.tokens[..count * map], width),
             ];
             run.by_rows(rows, &|lane, [merged, normal, tokens]| {
-                norm.apply(merged, normal);
-                lane.lap(Operation::Norm);
-                lane.linear(*reduction, normal, tokens)
+                lane.normed_linear(*reduction, norm, None, merged, normal, tokens)
             })?;
         }
         let rows = count * self.most_rows();
@@ -355,7 +354,7 @@ impl Stage {
             let partition = &self.windows[at % 2];
             let rows = [Rows::new(x, width), Rows::new(normal, width)];
             run.by_rows(rows, &|lane, [x, normal]| {
-                block.norm1.apply(x, normal);
+                ops::normalise(&block.norm1, x, normal);
                 lane.lap(Operation::Norm);
                 Ok(())
             })?;
@@ -377,10 +376,9 @@ impl Stage {
                 Rows::new(&mut update[..count * map], width),
             ];
             run.by_rows(rows, &|lane, [x, normal, hidden, update]| {
-                block.norm2.apply(x, normal);
-                lane.lap(Operation::Norm);
-                if let Some(rest) = lane.mlp(self.mlp(block), normal, hidden, x, update)? {
-                    ops::add(x, rest);
+                let (mlp, norm) = (self.mlp(block), &block.norm2);
+                if lane.mlp(mlp, norm, false, x, normal, hidden, update)? {
+                    ops::add(x, update);
                     lane.lap(Operation::Norm);
                 }
                 Ok(())

@@ -1,5 +1,7 @@
 //! ViT, DeiT and DINOv2: pre-LN blocks with exact GELU in which all tokens attend to each other.
 
+use noisyquant::Norm;
+
 use super::{
     memory::{Buffers, Sizes},
     named::{NamedTensor, norm_tensors},
@@ -12,7 +14,7 @@ use crate::{
     checkpoint::Names,
     config::{Config, Head, VitConfig},
     error::Error,
-    ops::{self, Heads, LayerNorm, mean_of_rows},
+    ops::{self, Heads, mean_of_rows},
 };
 
 /// What a ViT has beside its linear layers, and which of the model's layers those are.
@@ -24,7 +26,7 @@ pub(crate) struct Vit {
     positions: Vec<f32>,
     patch_embed: usize,
     blocks: Vec<Block>,
-    last_norm: LayerNorm,
+    last_norm: Norm,
     /// None in a model of features alone.
     head: Option<usize>,
     /// Of the distillation token.
@@ -33,10 +35,10 @@ pub(crate) struct Vit {
 
 /// A block's norms, and the numbers of its linear layers, in the order in which they run.
 struct Block {
-    norm1: LayerNorm,
+    norm1: Norm,
     qkv: usize,
     proj: usize,
-    norm2: LayerNorm,
+    norm2: Norm,
     fc1: usize,
     fc2: usize,
 }
@@ -234,24 +236,21 @@ impl Vit {
                 Rows::first(rows, qkv, 3 * width),
             ];
             run.by_rows(buffers, &|lane, [x, normal, update, mixed, hidden, qkv]| {
-                let mut rest = None;
+                let mut left = false;
                 if let Some(block) = previous {
-                    let projected = lane.branch(block.proj, mixed, x, update)?;
-                    block.norm2.add_apply(x, projected, normal);
+                    left = lane.branch(block.proj, mixed, x, update)?;
+                    let mlp = self.mlp(block);
+                    left = lane.mlp(mlp, &block.norm2, left, x, normal, hidden, update)?;
+                }
+                let rest = left.then_some(&*update);
+                if let Some(block) = next {
+                    return lane.normed_linear(block.qkv, &block.norm1, rest, x, normal, qkv);
+                }
+                if let Some(rest) = rest {
+                    ops::add(x, rest);
                     lane.lap(Operation::Norm);
-                    rest = lane.mlp(self.mlp(block), normal, hidden, x, update)?;
                 }
-                // What a branch has left is added on the way into the next norm, while a row is at hand.
-                match (next, rest) {
-                    (Some(block), rest) => block.norm1.add_apply(x, rest, normal),
-                    (None, Some(rest)) => ops::add(x, rest),
-                    (None, None) => {}
-                }
-                lane.lap(Operation::Norm);
-                match next {
-                    Some(block) => lane.linear(block.qkv, normal, qkv),
-                    None => Ok(()),
-                }
+                Ok(())
             })?;
             if let Some(block) = next {
                 if at + 1 == self.blocks.len() {
@@ -296,7 +295,7 @@ impl Vit {
         let features = features[..count * width].chunks_exact_mut(width);
         match self.config.head {
             Head::PatchMean => {
-                self.last_norm.apply(x, normal);
+                ops::normalise(&self.last_norm, x, normal);
                 let images = normal.chunks_exact(image_length.max(1));
                 for (mean, normal) in features.zip(images) {
                     mean_of_rows(&normal[self.prefix.len()..], mean);
@@ -307,13 +306,13 @@ impl Vit {
                 let mean = &mut normal[..width];
                 for (normed, x) in features.zip(images) {
                     mean_of_rows(&x[self.prefix.len()..], mean);
-                    self.last_norm.apply(mean, normed);
+                    ops::normalise(&self.last_norm, mean, normed);
                 }
                 return;
             }
             _ => {
                 for (class_token, x) in features.zip(images.clone()) {
-                    self.last_norm.apply(&x[..width], class_token);
+                    ops::normalise(&self.last_norm, &x[..width], class_token);
                 }
             }
         }
@@ -321,11 +320,11 @@ impl Vit {
             Head::ClassAndDistillation if logits => {
                 let inputs = head_input[..count * width].chunks_exact_mut(width);
                 for (token, x) in inputs.zip(images) {
-                    self.last_norm.apply(&x[width..2 * width], token);
+                    ops::normalise(&self.last_norm, &x[width..2 * width], token);
                 }
             }
             Head::ClassAndPatchMean if logits => {
-                self.last_norm.apply(x, normal);
+                ops::normalise(&self.last_norm, x, normal);
                 let inputs = head_input[..count * 2 * width].chunks_exact_mut(2 * width);
                 for (input, normal) in inputs.zip(normal.chunks_exact(image_length.max(1))) {
                     let (class_token, mean) = input.split_at_mut(width);

@@ -4,5 +4,6 @@ pub(super) mod absmax;
 pub(super) mod convert;
 pub(super) mod finish;
 mod lanes;
+pub(super) mod norm;
 pub(super) mod sink;
 pub(super) mod tile;

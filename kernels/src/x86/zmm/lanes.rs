@@ -1,10 +1,21 @@
-//! Sixteen f32 for activations.
+//! Sixteen f32 for activations and norms.
 
 use core::arch::x86_64::*;
 
 use crate::lanes::Lanes;
 
 impl Lanes for __m512 {
+    const COUNT: usize = 16;
+    #[inline(always)]
+    unsafe fn load(x: *const f32) -> Self {
+        // SAFETY: see `splat`; the caller promises the numbers.
+        unsafe { _mm512_loadu_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, y: *mut f32) {
+        // SAFETY: see `splat`; the caller promises the room.
+        unsafe { _mm512_storeu_ps(y, self) }
+    }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: the caller has AVX-512 F, here and below.
