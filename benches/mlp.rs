@@ -1,5 +1,5 @@
-//! `cargo bench --bench mlp`: the MLP of a transformer's block as one call, next to its layers, the
-//! activation and the residual one after the other. One thread, every instruction set of this CPU, ViT-S and
+//! `cargo bench --bench mlp`: the MLP of a transformer's block as one call, next to its norm, layers,
+//! activation and residual one after the other. One thread, every instruction set of this CPU, ViT-S and
 //! ViT-B.
 //!
 //! The table at the end comes from interleaved rounds: `fused` is the median over rounds of the one call ÷
@@ -12,7 +12,7 @@ use std::hint::black_box;
 
 use common::{floats, interleaved};
 use noisyquant::{
-    Activation, Executor, Isa, MatMut, MatRef, Mlp, Noise, Output, QuantLinear, Scratch,
+    Activation, Executor, Isa, MatMut, MatRef, Mlp, Noise, Norm, QuantLinear, Scratch,
 };
 
 /// Rows, inputs and hidden features.
@@ -55,18 +55,23 @@ fn gelu(numbers: &mut [f32]) {
     );
 }
 
-/// The layers one after the other, the activation between them, and what comes out added to `y`.
+/// Norm and layers one after the other, the activation between them, and what comes out added to the tokens.
 struct Apart {
+    normal: Vec<f32>,
     hidden: Vec<f32>,
     update: Vec<f32>,
     scratch: Scratch<'static>,
 }
 
 impl Apart {
-    fn run(&mut self, mlp: &Mlp, x: &[f32], y: &mut [f32]) {
+    fn run(&mut self, norm: &Norm, mlp: &Mlp, tokens: &mut [f32]) {
         let (fc1, fc2) = mlp.layers();
         let (hidden, update, here) = (&mut self.hidden, &mut self.update, Executor::serial());
-        fc1.forward_into(x, hidden, &mut self.scratch, here)
+        let (m, k) = (tokens.len() / norm.width(), norm.width());
+        let x = MatRef::new(tokens, m, k, k).expect("whole rows");
+        let normal = MatMut::new(&mut self.normal, m, k, k).expect("whole rows");
+        norm.forward(x, normal).expect("shapes fit");
+        fc1.forward_into(&self.normal, hidden, &mut self.scratch, here)
             .expect("shapes fit");
         gelu(hidden);
         fc2.forward_into(hidden, update, &mut self.scratch, here)
@@ -74,9 +79,10 @@ impl Apart {
         pulp::Arch::new().dispatch(
             #[inline(always)]
             || {
-                y.iter_mut()
+                tokens
+                    .iter_mut()
                     .zip(&*update)
-                    .for_each(|(y, update)| *y += update)
+                    .for_each(|(token, update)| *token += update)
             },
         );
     }
@@ -100,27 +106,27 @@ fn main() {
                 seed: 1,
             };
             let noisy = mlp(shape, bits, isa, noise);
-            let x = floats(3, m * k);
+            let norm = Norm::layer(&vec![1.0; k], &vec![0.0; k], 1e-6).expect("as many biases");
             let (fc1, fc2) = plain.layers();
             let mut apart = Apart {
+                normal: vec![0.0; m * k],
                 hidden: vec![0.0; m * hidden],
                 update: vec![0.0; m * k],
                 scratch: Scratch::with_bytes(fc1.scratch_bytes(m, 1).max(fc2.scratch_bytes(m, 1))),
             };
             let buffers = std::cell::RefCell::new((
-                vec![0f32; m * k],
+                floats(3, m * k),
                 Scratch::with_bytes(plain.scratch_bytes(m, 1)),
             ));
             let fused = |mlp: &Mlp| {
-                let (y, scratch) = &mut *buffers.borrow_mut();
-                let x = MatRef::new(black_box(&x), m, k, k).expect("whole rows");
-                let y = Output::Added(MatMut::new(black_box(y), m, k, k).expect("whole rows"));
-                mlp.forward(x.into(), y, scratch, Executor::serial())
+                let (tokens, scratch) = &mut *buffers.borrow_mut();
+                let tokens = MatMut::new(black_box(tokens), m, k, k).expect("whole rows");
+                mlp.forward_residual(&norm, tokens, scratch, Executor::serial())
                     .expect("shapes fit");
             };
             let (times, ratios) = interleaved(
                 &mut [
-                    &mut || apart.run(&plain, black_box(&x), &mut buffers.borrow_mut().0),
+                    &mut || apart.run(&norm, &plain, black_box(&mut buffers.borrow_mut().0)),
                     &mut || fused(&plain),
                     &mut || fused(&noisy),
                     &mut || fused(&plain),

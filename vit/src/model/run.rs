@@ -256,6 +256,8 @@ impl MlpLayers {
 pub(crate) struct Lane<'a, 'h> {
     layers: &'a [Layer],
     mlps: &'a Mlps,
+    /// Which row of all is the first of these.
+    first_row: usize,
     memory: LayerScratch<'a>,
     observe: Option<Observer<'h>>,
     /// Where times go, and when the last part ended.
@@ -277,6 +279,7 @@ impl<'a, 'h> Run<'a, 'h> {
             lane: Lane {
                 layers,
                 mlps,
+                first_row: 0,
                 memory: scratch.whole,
                 observe,
                 timer: timer.map(|timer| (timer, Instant::now())),
@@ -338,9 +341,12 @@ impl<'a, 'h> Run<'a, 'h> {
             return step(&mut self.lane, buffers.map(|buffer| buffer.numbers));
         }
         let mut timer = self.lane.timer.take();
-        let lanes = self.parts[..parts].iter_mut().map(|part| Lane {
+        let first_row = |part: usize| rows * part / parts;
+        let scratches = self.parts[..parts].iter_mut().enumerate();
+        let lanes = scratches.map(|(number, part)| Lane {
             layers: self.lane.layers,
             mlps: self.lane.mlps,
+            first_row: first_row(number),
             memory: LayerScratch {
                 lines: &mut *part.lines,
                 executor: part.executor,
@@ -352,7 +358,7 @@ impl<'a, 'h> Run<'a, 'h> {
         let mut lanes: Vec<Lane<'_, '_>> = lanes.collect();
         let mut rest = buffers;
         let cut = |part: usize| {
-            let count = rows * (part + 1) / parts - rows * part / parts;
+            let count = first_row(part + 1) - first_row(part);
             rest.each_mut().map(|rows| rows.take(count))
         };
         let buffers: Vec<[&mut [f32]; N]> = (0..parts).map(cut).collect();
@@ -365,6 +371,11 @@ impl<'a, 'h> Run<'a, 'h> {
 }
 
 impl Lane<'_, '_> {
+    /// Which row of all is the first that the lane has.
+    pub(crate) fn first_row(&self) -> usize {
+        self.first_row
+    }
+
     /// See [`Run::lap`].
     pub(crate) fn lap(&mut self, operation: Operation) {
         if let Some((timer, last)) = &mut self.timer {

@@ -325,20 +325,16 @@ impl Stage {
         let map = self.side * self.side * width;
         if let Some(Merge { norm, reduction }) = &self.merge {
             let previous = previous_side * previous_side * width / 2;
-            let merged = &mut buffers.windows[..2 * count * map];
-            merge_tokens(
-                &buffers.tokens[..count * previous],
-                previous_side,
-                width / 2,
-                merged,
-            );
-            run.lap(Operation::Other);
+            let maps = &mut buffers.mixed[..count * previous];
+            maps.copy_from_slice(&buffers.tokens[..count * previous]);
             let rows = [
-                Rows::new(merged, 2 * width),
+                Rows::new(&mut buffers.windows[..2 * count * map], 2 * width),
                 Rows::new(&mut buffers.normal[..2 * count * map], 2 * width),
                 Rows::new(&mut buffers.tokens[..count * map], width),
             ];
             run.by_rows(rows, &|lane, [merged, normal, tokens]| {
+                merge_tokens(maps, previous_side, lane.first_row(), merged, 2 * width);
+                lane.lap(Operation::Other);
                 lane.normed_linear(*reduction, norm, None, merged, normal, tokens)
             })?;
         }
@@ -352,33 +348,30 @@ impl Stage {
         let hidden = &mut buffers.hidden[..count * map / width * self.mlp_width];
         for (at, block) in self.blocks.iter().enumerate() {
             let partition = &self.windows[at % 2];
-            let rows = [Rows::new(x, width), Rows::new(normal, width)];
-            run.by_rows(rows, &|lane, [x, normal]| {
-                ops::normalise(&block.norm1, x, normal);
+            let rows = [Rows::new(windows, width), Rows::new(qkv, 3 * width)];
+            run.by_rows(rows, &|lane, [windows, qkv]| {
+                partition.gather(&block.norm1, x, lane.first_row(), windows);
                 lane.lap(Operation::Norm);
-                Ok(())
+                lane.linear(block.qkv, windows, qkv)
             })?;
-            partition.gather(normal, width, windows);
-            run.lap(Operation::Other);
-            run.linear(block.qkv, windows, qkv)?;
             let bias = Bias {
                 per_head: &block.bias,
                 mask: partition.mask(),
             };
             run.attend(block.qkv, self.heads, qkv, Some(bias), mixed)?;
             run.linear(block.proj, mixed, update)?;
-            partition.add_back(update, width, x);
-            run.lap(Operation::Other);
             let rows = [
                 Rows::new(x, width),
                 Rows::new(normal, width),
                 Rows::new(hidden, self.mlp_width),
-                Rows::new(&mut update[..count * map], width),
+                Rows::new(&mut windows[..count * map], width),
             ];
-            run.by_rows(rows, &|lane, [x, normal, hidden, update]| {
+            run.by_rows(rows, &|lane, [x, normal, hidden, rest]| {
+                partition.add_back(update, width, lane.first_row(), x);
+                lane.lap(Operation::Norm);
                 let (mlp, norm) = (self.mlp(block), &block.norm2);
-                if lane.mlp(mlp, norm, false, x, normal, hidden, update)? {
-                    ops::add(x, update);
+                if lane.mlp(mlp, norm, false, x, normal, hidden, rest)? {
+                    ops::add(x, rest);
                     lane.lap(Operation::Norm);
                 }
                 Ok(())
@@ -388,24 +381,22 @@ impl Stage {
     }
 }
 
-/// Each 2 × 2 tokens as one of four times the `width`: above left, below left, above right, below
-/// right. Zeros where the map has no token.
-fn merge_tokens(maps: &[f32], side: usize, width: usize, merged: &mut [f32]) {
-    let half = side.div_ceil(2);
-    let merged = merged.chunks_exact_mut(half * half * 4 * width);
-    for (map, merged) in maps.chunks_exact(side * side * width).zip(merged) {
-        for (at, token) in merged.chunks_exact_mut(4 * width).enumerate() {
-            let (row, column) = (at / half * 2, at % half * 2);
-            let corners = [(0, 0), (1, 0), (0, 1), (1, 1)];
-            for ((down, right), part) in corners.iter().zip(token.chunks_exact_mut(width)) {
-                let (row, column) = (row + down, column + right);
-                match row < side && column < side {
-                    true => {
-                        let start = (row * side + column) * width;
-                        part.copy_from_slice(&map[start..start + width]);
-                    }
-                    false => part.fill(0.0),
+/// Rows of `width` numbers, from row `first` on, each of 2 × 2 tokens of the `maps`, whose sides are `side`:
+/// above left, below left, above right, below right. Zeros where the map has no token.
+fn merge_tokens(maps: &[f32], side: usize, first: usize, merged: &mut [f32], width: usize) {
+    let (half, part) = (side.div_ceil(2), width / 4);
+    for (at, token) in merged.chunks_exact_mut(width).enumerate() {
+        let (map, at) = ((first + at) / (half * half), (first + at) % (half * half));
+        let (row, column) = (at / half * 2, at % half * 2);
+        let corners = [(0, 0), (1, 0), (0, 1), (1, 1)];
+        for ((down, right), to) in corners.iter().zip(token.chunks_exact_mut(part)) {
+            let (row, column) = (row + down, column + right);
+            match row < side && column < side {
+                true => {
+                    let start = ((map * side + row) * side + column) * part;
+                    to.copy_from_slice(&maps[start..start + part]);
                 }
+                false => to.fill(0.0),
             }
         }
     }

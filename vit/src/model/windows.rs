@@ -1,14 +1,16 @@
 //! A feature map cut into windows, after a cyclic shift, with padding where windows do not divide it.
 
-use crate::config::Padding;
+use noisyquant::Norm;
+
+use crate::{config::Padding, ops};
 
 /// What hides tokens of other regions: added to scores, it leaves nothing of them after softmax.
 const HIDDEN: f32 = -100.0;
 
 /// Which token of a map stands where in its windows.
 pub(super) struct Windows {
-    /// Tokens of a map.
-    tokens: usize,
+    /// For each token of a map, its row of the windows.
+    tokens: Vec<u32>,
     /// For each row of the windows, its token in the map; none for padding.
     source: Vec<Option<u32>>,
     /// `[windows, window², window²]`: [`HIDDEN`] for tokens that a shift brought together from
@@ -46,6 +48,12 @@ impl Windows {
             source.push(token.map(|(row, column)| (row * side + column) as u32));
             regions.push((region(row), region(column)));
         }
+        let mut tokens = vec![0; side * side];
+        for (row, token) in source.iter().enumerate() {
+            if let Some(token) = token {
+                tokens[*token as usize] = row as u32;
+            }
+        }
         let mut mask = Vec::new();
         if shift > 0 {
             for regions in regions.chunks_exact(window * window) {
@@ -56,7 +64,7 @@ impl Windows {
             }
         }
         Self {
-            tokens: side * side,
+            tokens,
             source,
             mask,
         }
@@ -72,33 +80,28 @@ impl Windows {
         (!self.mask.is_empty()).then_some(&*self.mask)
     }
 
-    /// Rows of windows out of maps of tokens of `width` numbers; padding is zero.
-    pub(super) fn gather(&self, maps: &[f32], width: usize, windows: &mut [f32]) {
-        let windows = windows.chunks_exact_mut(self.rows() * width);
-        for (map, windows) in maps.chunks_exact(self.tokens * width).zip(windows) {
-            for (row, source) in windows.chunks_exact_mut(width).zip(&self.source) {
-                match source {
-                    Some(token) => {
-                        let start = *token as usize * width;
-                        row.copy_from_slice(&map[start..start + width]);
-                    }
-                    None => row.fill(0.0),
+    /// Rows of windows, from row `first` on: the norms of their tokens, out of all `maps`; padding is zero.
+    pub(super) fn gather(&self, norm: &Norm, maps: &[f32], first: usize, windows: &mut [f32]) {
+        let width = norm.width();
+        for (at, row) in windows.chunks_exact_mut(width).enumerate() {
+            let (map, at) = ((first + at) / self.rows(), (first + at) % self.rows());
+            match self.source[at] {
+                Some(token) => {
+                    let start = (map * self.tokens.len() + token as usize) * width;
+                    ops::normalise(norm, &maps[start..start + width], row);
                 }
+                None => row.fill(0.0),
             }
         }
     }
 
-    /// Add rows of windows to the tokens of the maps that they stand for.
-    pub(super) fn add_back(&self, windows: &[f32], width: usize, maps: &mut [f32]) {
-        let windows = windows.chunks_exact(self.rows() * width);
-        for (map, windows) in maps.chunks_exact_mut(self.tokens * width).zip(windows) {
-            for (row, source) in windows.chunks_exact(width).zip(&self.source) {
-                if let Some(token) = source {
-                    let start = *token as usize * width;
-                    for (sum, value) in map[start..start + width].iter_mut().zip(row) {
-                        *sum += value;
-                    }
-                }
+    /// Add to tokens, from token `first` of all maps on, their rows of all `windows`.
+    pub(super) fn add_back(&self, windows: &[f32], width: usize, first: usize, tokens: &mut [f32]) {
+        for (at, token) in tokens.chunks_exact_mut(width).enumerate() {
+            let map = (first + at) / self.tokens.len();
+            let row = map * self.rows() + self.tokens[(first + at) % self.tokens.len()] as usize;
+            for (sum, value) in token.iter_mut().zip(&windows[row * width..]) {
+                *sum += value;
             }
         }
     }
