@@ -1,5 +1,5 @@
-//! Differential: layers in a row on an instruction set of this CPU, with activations, codes between them and
-//! a residual at the end, against the scalar rows in single steps, bit for bit.
+//! Differential: layers in a row on an instruction set of this CPU, with a norm in front, activations, codes
+//! between them and a residual at the end, against the scalar rows in single steps, bit for bit.
 //!
 //! The input chooses shapes, bits, quantizers (plain, and twin ones whose codes fit a byte or do not),
 //! activations, what the first layer reads and what is between two layers, threads, and a seed that fills the
@@ -12,8 +12,10 @@ mod numbers;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use noisyquant::{
-    Activation, Codes, Executor, Isa, MatMut, MatRef, Mlp, Numbers, Output, QuantLinear, Scratch,
+    Activation, Codes, Executor, Input, Isa, MatMut, MatRef, Mlp, Norm, Numbers, Output,
+    QuantLinear, Scratch,
 };
+use noisyquant_kernels::spec::{self, NormKind};
 use numbers::Rng;
 
 #[derive(Arbitrary, Debug)]
@@ -35,6 +37,7 @@ struct Case {
     layers: [Layer; 3],
     count: u8,
     as_mlp: bool,
+    norm: u8,
     /// Whether the first layer gets codes, if it can.
     codes: bool,
     added: bool,
@@ -108,9 +111,33 @@ fuzz_target!(|case: Case| {
         simd.push(b);
     }
     let x = rng.inputs(m * k, case.specials, case.exponent);
-    let there: Vec<f32> = (0..m * inputs).map(|_| rng.float()).collect();
+    let weight: Vec<f32> = (0..k).map(|_| rng.float()).collect();
+    let norm = match case.norm % 3 {
+        0 => None,
+        1 => Some((NormKind::Layer, Norm::layer(&weight, &weight, 1e-6))),
+        _ => Some((NormKind::Rms, Norm::rms(&weight, 1e-6))),
+    };
+    let norm = norm.map(|(kind, norm)| (kind, norm.expect("as many biases")));
+    // An MLP can add its outputs to what its norm is taken of.
+    let residual = norm.is_some() && case.as_mlp && case.added && inputs == k;
+    let there: Vec<f32> = match residual {
+        true => x.clone(),
+        false => (0..m * inputs).map(|_| rng.float()).collect(),
+    };
 
     let mut expected = x.clone();
+    if let Some((kind, norm)) = &norm {
+        for (x, y) in x.chunks(k).zip(expected.chunks_mut(k)) {
+            spec::normalize(*kind, x, norm.weight(), norm.bias(), 1e-6, y);
+        }
+    }
+    let input = match &norm {
+        Some((_, norm)) => Input::Normed {
+            x: view(&x, k),
+            norm,
+        },
+        None => view(&x, k).into(),
+    };
     for (at, (layer, step)) in scalar.iter().zip(steps).enumerate() {
         expected = layer.forward(&expected).expect("whole rows");
         // The second layer of an MLP has none.
@@ -143,8 +170,13 @@ fuzz_target!(|case: Case| {
         let mlp = Mlp::new(simd[0].clone(), steps[0].activation(), simd[1].clone());
         let mlp = mlp.expect("layers that fit");
         let mut scratch = Scratch::with_bytes(mlp.scratch_bytes(m, threads));
-        mlp.forward(view(&x, k).into(), output, &mut scratch, executor)
-            .expect("shapes fit");
+        match (&norm, output) {
+            (Some((_, norm)), Output::Added(tokens)) if residual => {
+                mlp.forward_residual(norm, tokens, &mut scratch, executor)
+            }
+            (_, output) => mlp.forward(input, output, &mut scratch, executor),
+        }
+        .expect("shapes fit");
     } else {
         let bytes = simd
             .iter()
@@ -152,17 +184,18 @@ fuzz_target!(|case: Case| {
             .max();
         let mut scratch = Scratch::with_bytes(bytes.unwrap_or(0));
         let mut codes: Option<Codes<'_>> = match case.codes {
-            true => simd[0].codes(m).ok(),
-            false => None,
+            true if norm.is_none() => simd[0].codes(m).ok(),
+            _ => None,
         };
         if let Some(codes) = &mut codes {
             codes.quantize(view(&x, k)).expect("room for all rows");
         }
-        let (mut numbers, mut output) = (x, Some(output));
+        let (mut numbers, mut output) = (Vec::new(), Some(output));
         for (at, (layer, step)) in simd.iter().zip(steps).enumerate() {
             let (rows, made) = (std::mem::take(&mut numbers), codes.take());
             let input = match &made {
                 Some(codes) => codes.into(),
+                None if at == 0 => input,
                 None => view(&rows, layer.in_features()).into(),
             };
             let room = match simd.get(at + 1) {
@@ -184,6 +217,10 @@ fuzz_target!(|case: Case| {
                 .expect("shapes fit");
         }
     }
-    let bits = |y: &[f32]| y.iter().map(|y| y.to_bits()).collect::<Vec<u32>>();
+    // The bits of a NaN, which only a residual can be, are the CPU's.
+    let bits = |y: &[f32]| -> Vec<Option<u32>> {
+        let bits = |y: &f32| (!y.is_nan()).then(|| y.to_bits());
+        y.iter().map(bits).collect()
+    };
     assert_eq!(bits(&y), bits(&expected), "{isa}");
 });
