@@ -81,9 +81,9 @@ fn bench_prints_a_line_for_each_time() {
         .collect();
     for operation in [
         "linear: qkv",
-        "linear: fc1, activation, fc2",
+        "linear: norm, fc1, activation, fc2",
         "attention",
-        "LayerNorm and residuals",
+        "LayerNorm and residuals apart",
     ] {
         assert!(
             operations.contains(&operation),

@@ -57,7 +57,7 @@ pub struct Observed<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Operation {
-    /// The linear layers before attention, `qkv`.
+    /// The linear layers before attention, `qkv`; with their norm, where they are quantized.
     Qkv,
     /// The linear layers after attention.
     Projection,
@@ -65,13 +65,13 @@ pub enum Operation {
     Fc1,
     /// The second linear layers of the MLPs.
     Fc2,
-    /// Both layers of the MLPs and what is between them, where they run as one.
+    /// Norm, both layers and residual of the MLPs, where they run as one.
     Mlp,
     /// All other linear layers: patch embedding, patch merging, head.
     OtherLinear,
     /// Scores, softmax and mixing.
     Attention,
-    /// LayerNorm, and adding a branch to the tokens where the branch's last layer does not do it.
+    /// LayerNorm and adding a branch to the tokens, where no layer does it on its way.
     Norm,
     /// GELU.
     Gelu,
@@ -99,10 +99,10 @@ impl fmt::Display for Operation {
             Self::Projection => "linear: attention's projection",
             Self::Fc1 => "linear: fc1",
             Self::Fc2 => "linear: fc2",
-            Self::Mlp => "linear: fc1, activation, fc2",
+            Self::Mlp => "linear: norm, fc1, activation, fc2",
             Self::OtherLinear => "linear: others",
             Self::Attention => "attention",
-            Self::Norm => "LayerNorm and residuals",
+            Self::Norm => "LayerNorm and residuals apart",
             Self::Gelu => "GELU",
             Self::Other => "everything else",
         })
