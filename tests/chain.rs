@@ -140,6 +140,32 @@ fn codes_go_from_layer_to_layer() {
 }
 
 #[test]
+fn an_mlp_reads_codes() {
+    let (k, hidden, n) = (37, 75, 29);
+    let serial_for = |count: usize, task: &(dyn Fn(usize) + Sync)| (0..count).for_each(task);
+    for isa in isas() {
+        for (rows, twin) in [(1, None), (60, Some(2)), (131, None)] {
+            let fc1 = layer(1, (hidden, k), 6, twin, isa);
+            let fc2 = layer(2, (n, hidden), 6, None, isa);
+            let x = Rng(7).heavy_tailed(rows * k);
+            let expected = apart(&fc1, Activation::Silu, &fc2, &x);
+            let mut codes = fc1.codes(rows).unwrap();
+            codes.quantize(view(&x, k)).unwrap();
+            let mlp = Mlp::new(fc1, Activation::Silu, fc2).unwrap();
+            for threads in [1, 3] {
+                let executor = Executor::host(threads, &serial_for);
+                let mut scratch = Scratch::with_bytes(mlp.scratch_bytes(rows, threads));
+                let mut y = vec![f32::NAN; rows * n];
+                let output = view_mut(&mut y, n).into();
+                mlp.forward((&codes).into(), output, &mut scratch, executor)
+                    .unwrap();
+                assert_eq!(bits(&y), bits(&expected), "{isa} {rows} {threads}");
+            }
+        }
+    }
+}
+
+#[test]
 fn activations_and_sums_are_those_of_single_steps() {
     for isa in isas() {
         for twin in [None, Some(2), Some(3)] {
