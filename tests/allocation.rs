@@ -6,7 +6,7 @@ use std::alloc::System;
 
 use common::{Problem, isas};
 use half::f16;
-use noisyquant::{DynamicMatmul, Executor, MatMut, MatRef, Scratch};
+use noisyquant::{Activation, DynamicMatmul, Executor, MatMut, MatRef, Mlp, Norm, Scratch};
 use rayon::ThreadPoolBuilder;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -63,6 +63,25 @@ fn what_is_called_again_does_not_allocate() {
                 })
             });
             assert_eq!(count, 0, "{isa} {m}x{k}x{n}, a pool of three");
+
+            let norm = Norm::layer(&vec![1.0; k], &vec![0.0; k], 1e-6).unwrap();
+            let back = Problem::new(m, n, k);
+            let back = back.builder().calibration_rows(&back.x).isa(isa).build();
+            let mlp = Mlp::new(layer, Activation::Gelu, back.unwrap()).unwrap();
+            let mut tokens = problem.x.clone();
+            let mut scratch = Scratch::with_bytes(mlp.scratch_bytes(m, 3));
+            let mut residual = |executor| {
+                let tokens = MatMut::new(&mut tokens, m, k, k).unwrap();
+                mlp.forward_residual(&norm, tokens, &mut scratch, executor)
+                    .unwrap();
+            };
+            let count = allocations(10, || residual(serial));
+            assert_eq!(count, 0, "{isa} {m}x{k}x{n}, an MLP");
+            let count = pool.install(|| {
+                let pool = Executor::rayon();
+                allocations(10, || residual(pool))
+            });
+            assert_eq!(count, 0, "{isa} {m}x{k}x{n}, an MLP on a pool of three");
 
             let matmul = DynamicMatmul::new(Some(isa)).unwrap();
             let mut memory = Scratch::with_bytes(matmul.operand_bytes(n, k));
