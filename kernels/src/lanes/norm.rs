@@ -3,10 +3,30 @@
 
 use super::Lanes;
 use crate::leaf::NormArgs;
-use crate::spec::norm::{NORM_LANES, NormKind, add_square, normal, scale};
+use crate::spec::norm::{NORM_LANES, NormKind, add_square, scale};
 
 /// Most vectors that the sums are in: those of the narrowest.
 const MOST: usize = 16;
+
+/// Lanes of the widest vectors.
+const WIDEST: usize = 16;
+
+/// The last numbers of a row, too few for a vector. (Not one by one: qemu takes 16 bytes for the operand of a
+/// fused multiply-add on one number, which may be the last of a page.)
+struct Buffer([f32; WIDEST]);
+
+impl Buffer {
+    /// # Safety
+    ///
+    /// `count` numbers from `from` on are readable; fewer than a vector has lanes.
+    #[inline(always)]
+    unsafe fn of(from: *const f32, count: usize) -> Buffer {
+        let mut buffer = Buffer([0.0; WIDEST]);
+        // SAFETY: the caller promises the numbers, and the buffer has room for a vector.
+        unsafe { from.copy_to_nonoverlapping(buffer.0.as_mut_ptr(), count) };
+        buffer
+    }
+}
 
 /// Norms of all rows (eq. 40).
 ///
@@ -34,8 +54,14 @@ pub(crate) unsafe fn normalize<V: Lanes>(args: &NormArgs) {
                 let normal = scaled.fma(V::load(weight.add(i)), V::load(bias.add(i)));
                 normal.store(y.add(i));
             }
-            for i in whole..k {
-                *y.add(i) = normal(*x.add(i), mean, scale, *weight.add(i), *bias.add(i));
+            if whole < k {
+                let [x, weight, bias] =
+                    [x, weight, bias].map(|from| Buffer::of(from.add(whole), k - whole));
+                let scaled = V::load(x.0.as_ptr()).sub(means).mul(scales);
+                let normal = scaled.fma(V::load(weight.0.as_ptr()), V::load(bias.0.as_ptr()));
+                let mut last = Buffer([0.0; WIDEST]);
+                normal.store(last.0.as_mut_ptr());
+                (y.add(whole)).copy_from_nonoverlapping(last.0.as_ptr(), k - whole);
             }
         }
     }
@@ -48,7 +74,7 @@ pub(crate) unsafe fn normalize<V: Lanes>(args: &NormArgs) {
 /// The CPU has the instruction set of the vectors; the numbers are readable.
 #[inline(always)]
 unsafe fn lane_sum<V: Lanes, const SQUARED: bool>(x: *const f32, k: usize, mean: f32) -> f32 {
-    const { assert!(NORM_LANES / V::COUNT <= MOST) };
+    const { assert!(NORM_LANES / V::COUNT <= MOST && V::COUNT <= WIDEST) };
     let count = NORM_LANES / V::COUNT;
     let (chunks, whole) = (k - k % NORM_LANES, k - k % V::COUNT);
     // SAFETY: the caller has the instruction set, and the numbers.

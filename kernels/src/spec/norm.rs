@@ -38,7 +38,7 @@ pub fn normalize(kind: NormKind, x: &[f32], weight: &[f32], bias: &[f32], eps: f
     };
     let scale = scale(lane_sum(x, |sum, x| add_square(sum, x, mean)), width, eps);
     for (i, &x) in x.iter().enumerate() {
-        y[i] = normal(x, mean, scale, weight[i], bias[i]);
+        y[i] = fma((x - mean) * scale, weight[i], bias[i]);
     }
 }
 
@@ -52,12 +52,6 @@ pub(crate) fn add_square(sum: f32, x: f32, mean: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn scale(squares: f32, width: f32, eps: f32) -> f32 {
     1.0 / sqrt(squares / width + eps)
-}
-
-/// The norm of one number.
-#[inline(always)]
-pub(crate) fn normal(x: f32, mean: f32, scale: f32, weight: f32, bias: f32) -> f32 {
-    fma((x - mean) * scale, weight, bias)
 }
 
 /// Numbers gathered by `add` in [`NORM_LANES`] sums, number `i` in sum `i % NORM_LANES`, of which the second
