@@ -150,7 +150,7 @@ fuzz_target!(|case: Case| {
         expected
             .iter_mut()
             .zip(&there)
-            .for_each(|(y, there)| *y = there + *y);
+            .for_each(|(y, there)| *y += there);
     }
 
     // As many tasks as so many threads get, one after the other, from the last to the first.
