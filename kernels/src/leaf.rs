@@ -24,8 +24,38 @@ pub(crate) struct MicroArgs {
     pub(crate) inputs: usize,
     /// Rows; at least 1.
     pub(crate) m: usize,
+    /// What will be read next: a leaf may fetch it meanwhile.
+    pub(crate) next: Next,
     /// `m` rows of `NR` accumulators, dense, aligned to 64 bytes.
     pub(crate) c: *mut i32,
+}
+
+/// Bytes that are about to be read, of which each row of a product fetches a share, so that they come in while
+/// all rows are multiplied. They need not exist.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Next {
+    pub(crate) at: *const i8,
+    pub(crate) bytes: usize,
+}
+
+impl Next {
+    /// None: what has been read before, so that fetching it costs least.
+    pub(crate) fn none(again: *const i8) -> Next {
+        Next {
+            at: again,
+            bytes: 0,
+        }
+    }
+
+    /// The share of some of `all` rows.
+    #[inline(always)]
+    pub(crate) fn share(self, rows: Range<usize>, all: usize) -> Next {
+        let start = self.bytes * rows.start / all;
+        Next {
+            at: self.at.wrapping_add(start),
+            bytes: self.bytes * rows.end / all - start,
+        }
+    }
 }
 
 /// Dense rows of `NR` accumulators, aligned to 64 bytes, which a tile leaves in memory.
@@ -93,6 +123,24 @@ impl BlockArgs {
         }
     }
 
+    /// Operands of the micro-kernel in `panel`, whose weights are at `b`: all rows, and the next panel, or the
+    /// first one again for the next block, is what they fetch.
+    ///
+    /// # Safety
+    ///
+    /// The panel exists.
+    pub(crate) unsafe fn panel(&self, panel: usize, b: *const i8) -> MicroArgs {
+        let bytes = self.tile.nr * self.first.k;
+        MicroArgs {
+            b,
+            next: Next {
+                at: self.first.b.wrapping_add((panel + 1) % self.panels * bytes),
+                bytes,
+            },
+            ..self.first
+        }
+    }
+
     /// Operands of the epilogue for `m` rows from `row` on in `panel`, whose accumulators are in
     /// `first.c`.
     ///
@@ -151,16 +199,17 @@ pub(crate) unsafe fn panel_by_steps(
     b: *const i8,
     micro: unsafe fn(&MicroArgs),
 ) {
-    let first = &args.first;
-    for row in (0..first.m).step_by(args.step) {
-        let m = args.step.min(first.m - row);
+    // SAFETY: the panel exists.
+    let all = unsafe { args.panel(panel, b) };
+    for row in (0..all.m).step_by(args.step) {
+        let m = args.step.min(all.m - row);
         // SAFETY: panel and rows exist; `c` has room for `step` rows.
         unsafe {
             micro(&MicroArgs {
-                a: first.a.add(row * first.a_stride),
-                b,
+                a: all.a.add(row * all.a_stride),
                 m,
-                ..*first
+                next: all.next.share(row..row + m, all.m),
+                ..all
             });
             (args.finish)(&args.output(panel, row, m));
         }

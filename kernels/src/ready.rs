@@ -9,8 +9,8 @@ use core::ops::Deref;
 use crate::isa::Isa;
 use crate::layout::{ALIGN, Tile, padded_k};
 use crate::leaf::{
-    BlockArgs, CodeArgs, CodingArgs, FinishArgs, MicroArgs, NormArgs, QuantizeArgs, RaiseArgs,
-    WidenArgs,
+    BlockArgs, CodeArgs, CodingArgs, FinishArgs, MicroArgs, Next, NormArgs, QuantizeArgs,
+    RaiseArgs, WidenArgs,
 };
 use crate::output::{CodeForm, Coding, Destination, Output};
 use crate::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
@@ -232,6 +232,7 @@ impl Ready<MicroKernel> {
             k,
             inputs,
             m: codes.rows,
+            next: Next::none(b.bytes.as_ptr()),
             c: c.as_mut_ptr(),
         }
     }

@@ -27,7 +27,7 @@ use core::mem::size_of;
 use core::slice;
 
 use crate::layout::{ALIGN, Tile, codes_stride, padded_k};
-use crate::leaf::{Accumulators, BlockArgs, FinishArgs};
+use crate::leaf::{Accumulators, BlockArgs, FinishArgs, Next};
 
 /// The largest code: sums of four of them fit a byte.
 pub(crate) const MAX_CODE: u8 = 63;
@@ -61,9 +61,9 @@ pub(crate) struct Factors {
     pub(crate) a_stride: usize,
     /// Half a panel of weights or of sums of them, aligned to 64 bytes.
     pub(crate) b: *const i8,
-    /// How many bytes further the same of the next pair of panels lies; there need not be one.
-    #[allow(dead_code, reason = "not every architecture prefetches it")]
-    pub(crate) ahead: usize,
+    /// The same of the next pair of panels.
+    #[allow(dead_code, reason = "not every architecture fetches it")]
+    pub(crate) next: Next,
 }
 
 /// What a leaf is given that computes a tile of each of the four outputs.
@@ -351,11 +351,16 @@ unsafe fn operands(
             a: first.a,
             a_stride: 0,
             b: own,
-            ahead: 0,
+            next: Next::none(own),
         }; 7];
         for ((factors, codes), weights) in factors.iter_mut().zip(codes).zip(weights) {
             (factors.a, factors.a_stride) = *codes;
-            (factors.b, factors.ahead) = weights;
+            let (b, next) = weights;
+            factors.b = b;
+            factors.next = Next {
+                at: b.wrapping_add(next),
+                bytes: half_panel,
+            };
         }
 
         let corrections = sums.add(SUMS * half_panel).cast::<i32>();
@@ -409,8 +414,12 @@ unsafe fn halves_of<K>(
         for number in 0..count {
             let row = number * room.half / count;
             let m = (number + 1) * room.half / count - row;
+            let share = |factors: Factors| Factors {
+                next: factors.next.share(row..row + m, room.half),
+                ..factors
+            };
             let tiles = TilesArgs {
-                factors,
+                factors: factors.map(share),
                 k: first.k / 2,
                 between: [0, 1, 2].map(|index| between.add(index * room.tile)),
                 row,

@@ -65,7 +65,7 @@ unsafe fn block_to<D: Destination<Columns = ()>>(args: &BlockArgs) {
                 narrow_tiles()
             };
             let sink = Finished::<D>::new(&output);
-            for_each_tile(&MicroArgs { b, ..*first }, &tiles, &sink);
+            for_each_tile(&args.panel(panel, b), &tiles, &sink);
         }
     }
 }

@@ -74,7 +74,7 @@ impl<K: Sink, const R: usize> Registers<K> for Tile<R> {
         // SAFETY: the caller promises the rows and the weights; `k` is a multiple of 64.
         unsafe {
             let a = factors.a.add(row * stride);
-            multiply(&mut self.0, a, stride, factors.b, k, factors.ahead);
+            multiply(&mut self.0, a, stride, factors.b, k, factors.next);
         }
     }
 

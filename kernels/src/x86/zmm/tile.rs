@@ -16,16 +16,10 @@ use core::arch::x86_64::*;
 
 use super::sink::{NR, Sink};
 use crate::arch::tiles::TileFn;
-use crate::leaf::MicroArgs;
+use crate::leaf::{MicroArgs, Next};
 
 /// Rows of the tallest tile.
 pub(in crate::arch) const MR: usize = 12;
-
-/// Bytes of the longest panel of which the next one is prefetched into L2 meanwhile. That takes 1 to 3 % off
-/// a layer of 257 rows whose weights come from L3 and 8 to 16 % off one of 4 to 12 rows, and from L2 it is
-/// free. Longer panels are streams that the hardware follows by itself: there it lost 1 to 4 % on two
-/// threads, as it did for one or two rows.
-const PREFETCHED: usize = 32 << 10;
 
 /// `tiles()[r - 1]` computes `r` rows.
 pub(in crate::arch) const fn tiles<K: Sink>() -> [TileFn<K>; MR] {
@@ -78,15 +72,12 @@ unsafe fn tile<K: Sink, const R: usize, const S: usize, const W: usize>(
     sink: &K,
 ) {
     let mut acc = [[[_mm512_setzero_si512(); W]; R]; S];
-    let ahead = match NR * args.k {
-        panel if panel <= PREFETCHED => panel,
-        _ => 0,
-    };
     // SAFETY: `row + R ≤ m` rows of codes exist; `k` is a multiple of 64 and so of `4 · S`.
     unsafe {
         let a = args.a.add(row * args.a_stride);
         let inputs = args.inputs.next_multiple_of(4 * S);
-        multiply(&mut acc, a, args.a_stride, args.b, inputs, ahead);
+        let next = args.next.share(row..row + R, args.m);
+        multiply(&mut acc, a, args.a_stride, args.b, inputs, next);
         for r in 0..R {
             let mut sums = [_mm512_setzero_si512(); 2];
             sums[..W].copy_from_slice(&acc[0][r]);
@@ -115,11 +106,13 @@ pub(super) unsafe fn multiply<const R: usize, const S: usize, const W: usize>(
     stride: usize,
     mut b: *const i8,
     inputs: usize,
-    ahead: usize,
+    next: Next,
 ) {
     // SAFETY: the caller promises the codes and the weights.
     unsafe {
         let end = a.add(inputs);
+        // In a step at most as much as a step reads: 128 bytes.
+        let (mut fetched, fetch) = (next.at, (4 * next.bytes).div_ceil(inputs));
         while a < end {
             for acc in acc.iter_mut() {
                 let mut weights = [_mm512_setzero_si512(); W];
@@ -128,8 +121,9 @@ pub(super) unsafe fn multiply<const R: usize, const S: usize, const W: usize>(
                 }
                 if S <= 2 {
                     // Addresses that are not there do no harm.
-                    _mm_prefetch::<_MM_HINT_T1>(b.wrapping_add(ahead));
-                    _mm_prefetch::<_MM_HINT_T1>(b.wrapping_add(ahead + 64));
+                    _mm_prefetch::<_MM_HINT_T1>(fetched);
+                    _mm_prefetch::<_MM_HINT_T1>(fetched.wrapping_add(64));
+                    fetched = fetched.wrapping_add(fetch);
                 }
                 b = b.add(NR * 4);
                 for (r, acc) in acc.iter_mut().enumerate() {
