@@ -2,8 +2,6 @@
 
 pub(crate) mod affine;
 pub(crate) mod assemble;
-#[cfg(feature = "io")]
-pub(crate) mod bits;
 pub(crate) mod codes;
 #[cfg(feature = "io")]
 pub mod io;

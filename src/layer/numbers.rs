@@ -12,6 +12,7 @@ use noisyquant_kernels::spec::{self, Twin};
 use super::affine::Affine;
 use crate::check;
 use crate::error::Error;
+use crate::run::executor::Executor;
 use crate::run::panels::PackedWeights;
 use crate::run::select::{self, Kernels};
 
@@ -79,6 +80,14 @@ pub(crate) struct Params {
     pub(crate) noise: Vec<f32>,
     /// `B[n]`, as given or corrected, before the rest of eq. 8b is added.
     pub(crate) bias: Vec<f32>,
+}
+
+impl Params {
+    /// Bytes of the vectors.
+    pub(crate) fn bytes(&self) -> usize {
+        let (n, k) = (self.weight_scales.len(), self.channel_scale.len());
+        size_of::<f32>() * 2 * (n + k)
+    }
 }
 
 impl Numbers {
@@ -280,8 +289,9 @@ impl Numbers {
     }
 
     /// The weight codes as a kernel of this layout reads them.
-    pub(crate) fn pack(&self, layout: PanelLayout) -> PackedWeights {
-        PackedWeights::pack(&self.codes, self.in_features(), self.max_weight(), layout)
+    pub(crate) fn pack(&self, layout: PanelLayout, executor: Executor<'_>) -> PackedWeights {
+        let (k, max) = (self.in_features(), self.max_weight());
+        PackedWeights::pack(&self.codes, k, max, layout, executor)
     }
 
     /// The kernels that are exact for these numbers, on `isa` or as [`select::choose`] says.

@@ -6,6 +6,7 @@ use core::ops::Range;
 use noisyquant_kernels::layout::{PanelLayout, padded_k};
 use noisyquant_kernels::ready::Panels;
 
+use super::executor::Executor;
 use super::memory::{Aligned, aligned};
 
 #[derive(Debug)]
@@ -18,14 +19,24 @@ pub(crate) struct PackedWeights {
 }
 
 impl PackedWeights {
-    /// Packs `codes`, row-major `[n, k]`, whose magnitudes are at most `max`.
-    pub(crate) fn pack(codes: &[i8], k: usize, max: u8, layout: PanelLayout) -> PackedWeights {
+    /// Packs `codes`, row-major `[n, k]`, whose magnitudes are at most `max`; each panel by itself.
+    pub(crate) fn pack(
+        codes: &[i8],
+        k: usize,
+        max: u8,
+        layout: PanelLayout,
+        executor: Executor<'_>,
+    ) -> PackedWeights {
         let n = codes.len() / k;
         let len = layout
             .packed_len(n, k)
             .expect("as many codes fit the address space");
         let mut panels = aligned(len);
-        layout.pack(codes, k, n, k, &mut panels);
+        let channels = codes.chunks(layout.nr * k);
+        let each = channels.zip(panels.chunks_mut(layout.panel_bytes(k)));
+        executor.for_each(layout.panels(n), each, |(codes, panel)| {
+            layout.pack(codes, k, codes.len() / k, k, panel);
+        });
         PackedWeights {
             panels,
             layout,
@@ -41,6 +52,11 @@ impl PackedWeights {
             bytes: &self.panels[range.start * bytes..range.end * bytes],
             max: self.max,
         }
+    }
+
+    /// Bytes of all panels.
+    pub(crate) fn bytes(&self) -> usize {
+        self.panels.len()
     }
 
     /// The codes again, row-major `[n, k]`.

@@ -17,7 +17,7 @@
 const GROUP: usize = 8;
 
 /// Bytes of a row of `count` codes, of which there are at most [`MAX_K`](noisyquant_kernels::spec::MAX_K).
-pub(crate) fn row_bytes(count: usize, bits: u32) -> usize {
+pub(super) fn row_bytes(count: usize, bits: u32) -> usize {
     (count * bits as usize).div_ceil(8)
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn row_bytes(count: usize, bits: u32) -> usize {
 /// # Panics
 ///
 /// If `row` is not [`row_bytes`] long.
-pub(crate) fn pack(codes: &[i8], bits: u32, row: &mut [u8]) {
+pub(super) fn pack(codes: &[i8], bits: u32, row: &mut [u8]) {
     let pack = match bits {
         2 => pack_row::<2>,
         3 => pack_row::<3>,
@@ -44,7 +44,7 @@ pub(crate) fn pack(codes: &[i8], bits: u32, row: &mut [u8]) {
 /// # Panics
 ///
 /// As [`pack`].
-pub(crate) fn unpack(row: &[u8], bits: u32, codes: &mut [i8]) -> bool {
+pub(super) fn unpack(row: &[u8], bits: u32, codes: &mut [i8]) -> bool {
     let unpack = match bits {
         2 => unpack_row::<2>,
         3 => unpack_row::<3>,
