@@ -103,7 +103,10 @@ fn other_versions_and_files_are_refused_by_name() {
         let mut bytes = bytes.clone();
         bytes[at] = other;
         let got = format!("got version {}", char::from(other));
-        assert_eq!(message(&bytes), format!("file: expected version 1 or 2, {got}"));
+        assert_eq!(
+            message(&bytes),
+            format!("file: expected version 1 or 2, {got}")
+        );
     }
     assert!(message(&[]).contains("a safetensors file"));
     assert!(message(b"not a file at all").contains("a safetensors file"));

@@ -307,11 +307,11 @@ impl QuantLinear {
 
     /// Bytes of the packed weights in memory. The form is the kernel's: outputs and inputs are filled up to
     /// whole panels. A clone shares them.
-    pub fn weight_bytes(&self) -> usize {
+    pub fn packed_bytes(&self) -> usize {
         self.pass.weights.bytes()
     }
 
-    /// Bytes that the layer takes in memory: [packed weights](Self::weight_bytes), what a call reads beside
+    /// Bytes that the layer takes in memory: [packed weights](Self::packed_bytes), what a call reads beside
     /// them, and the vectors of its [numbers](Self::numbers). A clone shares them.
     pub fn memory_bytes(&self) -> usize {
         self.pass.bytes() + self.params.bytes()

@@ -26,6 +26,9 @@ const LENGTH: u64 = 8;
 /// The longest header that safetensors reads.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// Bytes of packed rows that are read at a time, or one row.
+const TOGETHER: usize = 1 << 16;
+
 /// The layers of a file that [`to_bytes`](super::to_bytes) made, packed for `isa`, or else for the set that
 /// `NOISYQUANT_ISA` names, or else for the best of this CPU. Returns the same outputs, bit for bit, as the
 /// layers that were saved. Runs on the [default executor](Executor::default).
@@ -161,15 +164,8 @@ impl<R: Read + Seek> Reader<R> {
         match row {
             Row::Bytes => self.read(&info, bytemuck::cast_slice_mut(to))?,
             Row::Packed(bits) => {
-                let mut rows = vec![0; n * row.bytes(k)];
-                self.read(&info, &mut rows)?;
-                let rows = rows.chunks_exact(row.bytes(k));
-                for (channel, (row, codes)) in rows.zip(to.chunks_exact_mut(k)).enumerate() {
-                    if !bits::unpack(row, bits, codes) {
-                        let expected = format!("{name}: zeros after the last code of each row");
-                        return Err(file(&expected, &format!("other bits in row {channel}")));
-                    }
-                }
+                self.seek(&info)?;
+                unpack(&mut self.source, &name, bits, k, to)?;
             }
         }
         Ok(codes)
@@ -201,26 +197,62 @@ impl<R: Read + Seek> Reader<R> {
 
     /// Fills `to`, which is as long as the tensor.
     fn read(&mut self, info: &TensorInfo, to: &mut [u8]) -> Result<(), Error> {
-        let from = self.start + info.data_offsets.0 as u64;
-        read(&mut self.source, from, to)
+        self.seek(info)?;
+        read(&mut self.source, to)
     }
+
+    /// Goes to where the tensor begins.
+    fn seek(&mut self, info: &TensorInfo) -> Result<(), Error> {
+        let begin = SeekFrom::Start(self.start + info.data_offsets.0 as u64);
+        self.source.seek(begin).map(drop).map_err(unreadable)
+    }
+}
+
+/// Reads rows of `k` codes of so many `bits`, some at a time, so that they need not leave the cache.
+fn unpack(
+    source: &mut impl Read,
+    name: &str,
+    bits: u32,
+    k: usize,
+    to: &mut [i8],
+) -> Result<(), Error> {
+    let row = bits::row_bytes(k, bits);
+    let together = (TOGETHER / row).max(1);
+    let mut rows = vec![0; row * together.min(to.len() / k)];
+    for (block, to) in to.chunks_mut(together * k).enumerate() {
+        let rows = &mut rows[..to.len() / k * row];
+        read(source, rows)?;
+        for (i, (row, to)) in rows
+            .chunks_exact(row)
+            .zip(to.chunks_exact_mut(k))
+            .enumerate()
+        {
+            if !bits::unpack(row, bits, to) {
+                let expected = format!("{name}: zeros after the last code of each row");
+                let got = format!("other bits in row {}", block * together + i);
+                return Err(file(&expected, &got));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The tensors of a safetensors file, and where their bytes start.
 fn tensors(source: &mut (impl Read + Seek)) -> Result<(Metadata, u64), Error> {
     let refused = |e: &dyn std::fmt::Display| file("a safetensors file", e);
-    let whole = source.seek(SeekFrom::End(0)).map_err(|e| refused(&e))?;
+    let whole = source.seek(SeekFrom::End(0)).map_err(unreadable)?;
+    source.rewind().map_err(unreadable)?;
     let mut length = [0; LENGTH as usize];
     if whole < LENGTH {
         return Err(refused(&format!("{whole} bytes")));
     }
-    read(source, 0, &mut length)?;
+    read(source, &mut length)?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER.min(whole - LENGTH) {
         return Err(refused(&format!("a header of {length} bytes in {whole}")));
     }
     let mut text = vec![0; length as usize];
-    read(source, LENGTH, &mut text)?;
+    read(source, &mut text)?;
     let tensors: Metadata = serde_json::from_slice(&text).map_err(|e| refused(&e))?;
     let start = LENGTH + length;
     match start + tensors.data_len() as u64 == whole {
@@ -232,11 +264,13 @@ fn tensors(source: &mut (impl Read + Seek)) -> Result<(Metadata, u64), Error> {
     }
 }
 
-/// Fills `to` with what stands from byte `from` on.
-fn read(source: &mut (impl Read + Seek), from: u64, to: &mut [u8]) -> Result<(), Error> {
-    let sought = source.seek(SeekFrom::Start(from));
-    let read = sought.and_then(|_| source.read_exact(to));
-    read.map_err(|e| file("a file that can be read", &e))
+/// Fills `to` with what comes next.
+fn read(source: &mut impl Read, to: &mut [u8]) -> Result<(), Error> {
+    source.read_exact(to).map_err(unreadable)
+}
+
+fn unreadable(error: std::io::Error) -> Error {
+    file("a file that can be read", &error)
 }
 
 /// The error of a tensor of another type or shape.
