@@ -1,4 +1,4 @@
-//! Saved layers: the same bits after loading, on every instruction set; as many bits in the file as the weights
+//! Saved layers: the same bits after loading, on every instruction set; as many bits in the file as weights
 //! have; errors for damaged files.
 
 mod common;
@@ -177,7 +177,8 @@ fn other_versions_and_files_are_refused_by_name() {
 #[test]
 fn a_file_of_8_bits_is_what_it_was() {
     let layer = layer(&[&[1, -2, 127], &[-127, 0, 5]], 8);
-    let header = "{\"version\":1,\"layers\":{\"a\":{\"weight_bits\":8,\"activation_bits\":8,\"twin_shift\":null}}}";
+    let entry = r#"{"weight_bits":8,"activation_bits":8,"twin_shift":null}"#;
+    let header = format!(r#"{{"version":1,"layers":{{"a":{entry}}}}}"#);
     let floats = |values: &[f32]| -> (Dtype, Vec<usize>, Vec<u8>) {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());
         (Dtype::F32, vec![values.len()], bytes.collect())
@@ -192,7 +193,7 @@ fn a_file_of_8_bits_is_what_it_was() {
         ("a.activation", floats(&[0.25, 3.0])),
     ];
     let expected = File {
-        header: header.into(),
+        header,
         tensors: tensors.map(|(name, tensor)| (name.into(), tensor)).into(),
     };
     let bytes = io::to_bytes([("a", &layer)]).unwrap();
@@ -358,6 +359,23 @@ fn a_file_that_becomes_shorter_is_an_error() {
         let error = message(&bytes[..length]);
         assert!(error.starts_with("file: expected"), "{length}: {error}");
     }
+}
+
+/// Tensors whose lengths and that of the header add up to more than 64 bits count.
+#[test]
+fn lengths_that_overflow_are_refused() {
+    let each = u64::MAX / 8;
+    let tensor = |i: u64| {
+        let (from, to) = (i * each, (i + 1) * each);
+        format!(r#""{i}":{{"dtype":"U8","shape":[{each}],"data_offsets":[{from},{to}]}}"#)
+    };
+    let header = format!("{{{}}}", (0..8).map(tensor).collect::<Vec<_>>().join(","));
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    let expected = 8 * each;
+    assert_eq!(
+        message(&bytes),
+        format!("file: expected {expected} bytes of tensors, got 0")
+    );
 }
 
 /// Whoever packs a layer, it is the same.

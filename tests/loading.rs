@@ -1,4 +1,5 @@
-//! Layers out of a file take little more memory than they keep. One test in this binary: the counter is global.
+//! Layers out of a file take little more memory than they keep. One test in this binary: the counter is
+//! global.
 
 mod peak;
 
@@ -11,7 +12,7 @@ const LAYERS: usize = 16;
 const WIDTH: usize = 512;
 
 fn layer(bits: u32) -> QuantLinear {
-    let code = |i: usize| ((i * 2_654_435_761 >> 8) as i8 >> (8 - bits)).max(-127);
+    let code = |i: usize| ((i * 2_654_435_761) as i8 >> (8 - bits)).max(-127);
     let codes = (0..WIDTH * WIDTH).map(code).collect();
     let numbers = Numbers::new(codes, vec![0.5; WIDTH], 0.25, 3.0).with_weight_bits(bits);
     QuantLinear::from_numbers(numbers, None).unwrap()

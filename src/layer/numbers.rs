@@ -246,10 +246,14 @@ impl Numbers {
         check::length("channel scale", k, channel_scale.len())?;
         check::length("noise", k, noise.len())?;
         let most = spec::max_weight(*weight_bits);
-        let outside = |code: &i8| !(-most - 1..=most).contains(code);
-        // With 8 bits there are no other codes.
-        let index = (*weight_bits < 8).then(|| self.codes.iter().position(outside));
-        if let Some(index) = index.flatten() {
+        let range = -most - 1..=most;
+        let (low, high) = self.extremes();
+        let inside = range.contains(&low) && range.contains(&high);
+        let outside = |code| !range.contains(code);
+        if let Some(index) = (!inside)
+            .then(|| self.codes.iter().position(outside))
+            .flatten()
+        {
             return Err(Error::Value {
                 what: "weight code",
                 expected: "within the range of its bits",
@@ -284,8 +288,15 @@ impl Numbers {
     /// the least of all.
     pub(crate) fn max_weight(&self) -> u8 {
         let most = spec::max_weight(self.params.weight_bits);
-        let least = self.codes.contains(&(-most - 1));
-        most.unsigned_abs() + u8::from(least)
+        let (low, _) = self.extremes();
+        most.unsigned_abs() + u8::from(low == -most - 1)
+    }
+
+    /// The least and the largest of the weight codes and 0. A search for one code looks at one after the
+    /// other, and this at many at once.
+    fn extremes(&self) -> (i8, i8) {
+        let wider = |(low, high): (i8, i8), code: &i8| (low.min(*code), high.max(*code));
+        self.codes.iter().fold((0, 0), wider)
     }
 
     /// The weight codes as a kernel of this layout reads them.

@@ -1,4 +1,5 @@
-//! How much memory some work has had at once. A test that asks is alone in its binary, as the counter is global.
+//! How much memory some work has had at once. A test that asks is alone in its binary, as the counter is
+//! global.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -1,5 +1,5 @@
-//! A quantized model out of a file takes little more memory than it keeps. One test in this binary: the counter
-//! is global.
+//! A quantized model out of a file takes little more memory than it keeps. One test in this binary: the
+//! counter is global.
 
 mod common;
 #[path = "../../tests/peak/mod.rs"]
@@ -71,7 +71,7 @@ fn write_quantized(path: &Path) {
             name if name.ends_with("fc2") => 4,
             _ => 8,
         };
-        LayerPlan::new(bits).with(range.clone(), Noise::None)
+        LayerPlan::new(bits).with(range, Noise::None)
     };
     let (quantized, _) = float.quantize(&plan, &nothing, &|_| ()).unwrap();
     fs::write(path, quantized.to_bytes().unwrap()).unwrap();

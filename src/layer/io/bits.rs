@@ -2,16 +2,17 @@
 //!
 //! A row is a string of bits, of which bit `p` is bit `p mod 8` of byte `p / 8`. Code `i` is the bits from
 //! `i · b` on, in two's complement, the least significant first. Eight codes are `b` whole bytes, which are
-//! one little-endian number:
+//! one little-endian number. Of 6 and of 4 bits, each bit belongs to this code:
 //!
 //! ```text
-//!   b = 6:   byte 0            byte 1            byte 2
-//!            c1c1 c0c0c0c0c0c0 c2c2c2c2 c1c1c1c1 c3c3c3c3c3c3 c2c2        bit 7 of each byte on the left
-//!   b = 4:   c1c1c1c1 c0c0c0c0 c3c3c3c3 c2c2c2c2
+//!   bit       7 6 5 4 3 2 1 0         bit       7 6 5 4 3 2 1 0
+//!   byte 0    1 1 0 0 0 0 0 0         byte 0    1 1 1 1 0 0 0 0
+//!   byte 1    2 2 2 2 1 1 1 1         byte 1    3 3 3 3 2 2 2 2
+//!   byte 2    3 3 3 3 3 3 2 2
 //! ```
 //!
 //! What is left of the last byte of a row is zero. So each row begins with a byte and can be read without the
-//! others, for less than a byte of each; of rows of a multiple of eight codes it is nothing.
+//! others. That takes less than a byte of each row, and nothing where codes are a multiple of eight.
 
 /// Codes that fill whole bytes, whatever their bits.
 const GROUP: usize = 8;
@@ -96,7 +97,7 @@ fn part<const BITS: usize>(number: u64) -> [i8; GROUP] {
         let low = low_fields::<BITS>(codes);
         number = number & low | number << (codes * (8 - BITS)) & low << (codes * 8);
     }
-    // The sign of a code goes through the bits above it: (code ^ sign) − sign, without a borrow between bytes.
+    // The sign goes through the bits above a code: (code ^ sign) − sign, without a borrow between bytes.
     let sign = each_byte(1 << (BITS - 1));
     let apart = (number ^ sign) + each_byte(0x80 - (1 << (BITS - 1)));
     (apart ^ each_byte(0x80)).to_le_bytes().map(u8::cast_signed)
@@ -150,6 +151,7 @@ mod tests {
 
     /// Written out by hand.
     #[test]
+    #[allow(clippy::unusual_byte_groupings, reason = "grouped as codes are")]
     fn known_codes_are_known_bytes() {
         let rows: [(u32, &[i8], &[u8]); 8] = [
             (2, &[1, -1, 0, -2, 1], &[0b10_00_11_01, 0b01]),

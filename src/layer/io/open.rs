@@ -255,12 +255,10 @@ fn tensors(source: &mut (impl Read + Seek)) -> Result<(Metadata, u64), Error> {
     read(source, &mut text)?;
     let tensors: Metadata = serde_json::from_slice(&text).map_err(|e| refused(&e))?;
     let start = LENGTH + length;
-    match start + tensors.data_len() as u64 == whole {
+    let (expected, got) = (tensors.data_len() as u64, whole - start);
+    match expected == got {
         true => Ok((tensors, start)),
-        false => {
-            let (expected, got) = (tensors.data_len(), whole - start);
-            Err(file(&format!("{expected} bytes of tensors"), &got))
-        }
+        false => Err(file(&format!("{expected} bytes of tensors"), &got)),
     }
 }
 

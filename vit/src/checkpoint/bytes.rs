@@ -111,8 +111,9 @@ impl View<'_> {
             str::from_utf8(&text).map_err(|error| wrap(SafeTensorError::InvalidHeader(error)))?;
         let header: Metadata = serde_json::from_str(text)
             .map_err(|error| wrap(SafeTensorError::InvalidHeaderDeserialization(error)))?;
-        match LENGTH + length + header.data_len() == self.len() {
-            true => Ok((header, LENGTH + length)),
+        let start = LENGTH + length;
+        match header.data_len() == self.len() - start {
+            true => Ok((header, start)),
             false => Err(wrap(SafeTensorError::MetadataIncompleteBuffer)),
         }
     }

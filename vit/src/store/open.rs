@@ -195,8 +195,8 @@ fn read_quantized(
         .with_attention(attention)
 }
 
-/// The quantized layers of a file, each packed on all threads before the next is read: more than one at a time
-/// would stand in memory twice.
+/// The quantized layers of a file, each packed on all threads before the next is read, so that no other is in
+/// memory twice.
 fn read_layers(
     source: impl Read + Seek,
     isa: Option<Isa>,
