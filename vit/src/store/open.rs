@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use noisyquant::{Executor, Isa, QuantLinear, io};
+use noisyquant::{Executor, Isa, Numbers, QuantLinear, io};
 
 use super::header::{Header, KEY, VERSION, Version};
 use crate::{
@@ -18,6 +18,9 @@ use crate::{
     model::{Attention, Model, Source},
     warning::Warnings,
 };
+
+/// Layers of a file of fewer bytes are packed by the calling thread: threads take longer to start.
+const SMALL: usize = 1 << 20;
 
 /// How to open a model.
 #[derive(Clone, Debug, Default)]
@@ -179,10 +182,20 @@ fn read_quantized(
         .apply(&mut config.preprocess, &mut warnings);
     config.check()?;
     let mut quantized = BTreeMap::new();
-    for file in tensors.files() {
-        let layers = match *file {
-            View::Memory(bytes) => read_layers(Cursor::new(bytes), options.isa, packing),
-            View::File(file, _) => read_layers(file, options.isa, packing),
+    for view in tensors.files() {
+        let executor = match view.len() < SMALL {
+            true => Executor::serial(),
+            false => Executor::default(),
+        };
+        let pack = |numbers| {
+            let started = Instant::now();
+            let layer = QuantLinear::from_numbers_on(numbers, options.isa, executor);
+            *packing += started.elapsed();
+            layer
+        };
+        let layers = match *view {
+            View::Memory(bytes) => read_layers(Cursor::new(bytes), pack),
+            View::File(file, _) => read_layers(file, pack),
         };
         quantized.extend(layers.map_err(Error::Quantized)?);
     }
@@ -195,20 +208,15 @@ fn read_quantized(
         .with_attention(attention)
 }
 
-/// The quantized layers of a file, each packed on all threads before the next is read, so that no other is in
-/// memory twice.
+/// The quantized layers of a file, each packed before the next is read, so that no other is in memory twice.
 fn read_layers(
     source: impl Read + Seek,
-    isa: Option<Isa>,
-    packing: &mut Duration,
+    mut pack: impl FnMut(Numbers) -> Result<QuantLinear, noisyquant::Error>,
 ) -> Result<BTreeMap<String, QuantLinear>, noisyquant::Error> {
     let mut reader = io::Reader::new(source)?;
     let names: Vec<String> = reader.names().map(String::from).collect();
     let layers = names.into_iter().map(|name| {
-        let numbers = reader.numbers(&name)?;
-        let started = Instant::now();
-        let layer = QuantLinear::from_numbers_on(numbers, isa, Executor::default())?;
-        *packing += started.elapsed();
+        let layer = pack(reader.numbers(&name)?)?;
         Ok((name, layer))
     });
     layers.collect()
