@@ -176,7 +176,7 @@ impl<'a> Problem<'a> {
         let packed = packed.unwrap_or_else(|| Packed {
             codes: numbers.codes.clone(),
             layout,
-            panels: Arc::new(numbers.pack(layout, Executor::default())),
+            panels: Arc::new(numbers.pack(layout, Executor::serial())),
         });
         let panels = packed.panels.clone();
         *self.last_packed.borrow_mut() = Some(packed);
