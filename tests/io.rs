@@ -297,6 +297,10 @@ fn packed_weights_that_do_not_fit_are_refused_by_what_is_wrong() {
         "file: expected a.weight: zeros after the last code of each row, got other bits in row 2",
         &|file| file.tensors.get_mut("a.weight").unwrap().2[29] |= 0x80,
     );
+    let mut long = File::parse(&io::to_bytes([("a", &any_layer(300, 999, 6))]).unwrap());
+    long.tensors.get_mut("a.weight").unwrap().2[250 * 750 + 749] |= 0x80;
+    let got = message(&long.bytes());
+    assert!(got.ends_with("got other bits in row 250"), "{got}");
     expect("file: expected a.weight, got no such tensor", &|file| {
         file.tensors.remove("a.weight");
     });

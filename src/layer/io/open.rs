@@ -151,13 +151,10 @@ impl<R: Read + Seek> Reader<R> {
         let name = format!("{name}.weight");
         let row = Row::of(bits, self.header.version);
         let info = self.info(&name)?;
-        let shape = [n, row.bytes(k)];
-        if info.dtype != row.dtype() || info.shape != shape {
-            let form = format!("{name}: {:?} {shape:?}", row.dtype());
-            return Err(other(
-                &format!("{form}, rows of {k} codes of {bits} bits"),
-                &info,
-            ));
+        let (dtype, shape) = (row.dtype(), [n, row.bytes(k)]);
+        if info.dtype != dtype || info.shape != shape {
+            let form = format!("{dtype:?} {shape:?}, rows of {k} codes of {bits} bits");
+            return Err(other(&format!("{name}: {form}"), &info));
         }
         let mut codes: Arc<[i8]> = iter::repeat_n(0, n * k).collect();
         let to = Arc::get_mut(&mut codes).expect("nobody else has it yet");
@@ -222,16 +219,11 @@ fn unpack(
     for (block, to) in to.chunks_mut(together * k).enumerate() {
         let rows = &mut rows[..to.len() / k * row];
         read(source, rows)?;
-        for (i, (row, to)) in rows
-            .chunks_exact(row)
-            .zip(to.chunks_exact_mut(k))
-            .enumerate()
-        {
-            if !bits::unpack(row, bits, to) {
-                let expected = format!("{name}: zeros after the last code of each row");
-                let got = format!("other bits in row {}", block * together + i);
-                return Err(file(&expected, &got));
-            }
+        let mut rows = rows.chunks_exact(row).zip(to.chunks_exact_mut(k));
+        if let Some(at) = rows.position(|(row, to)| !bits::unpack(row, bits, to)) {
+            let expected = format!("{name}: zeros after the last code of each row");
+            let got = format!("other bits in row {}", block * together + at);
+            return Err(file(&expected, &got));
         }
     }
     Ok(())
