@@ -14,7 +14,8 @@ const WIDTH: usize = 512;
 fn layer(bits: u32) -> QuantLinear {
     let code = |i: usize| ((i * 2_654_435_761) as i8 >> (8 - bits)).max(-127);
     let codes = (0..WIDTH * WIDTH).map(code).collect();
-    let numbers = Numbers::new(codes, vec![0.5; WIDTH], 0.25, 3.0).with_weight_bits(bits);
+    let numbers = Numbers::new(codes, vec![0.5; WIDTH], 0.25, 3.0);
+    let numbers = numbers.with_weight_bits(bits).with_activation_bits(bits);
     QuantLinear::from_numbers(numbers, None).unwrap()
 }
 

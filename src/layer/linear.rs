@@ -61,7 +61,7 @@ impl QuantLinear {
     ) -> Result<QuantLinear, Error> {
         numbers.check()?;
         let kernels = numbers.kernels(isa)?;
-        let weights = Arc::new(numbers.pack(kernels.micro.tile.panel(), executor));
+        let weights = Arc::new(numbers.pack(&kernels.micro, executor));
         QuantLinear::assemble(&numbers, kernels, weights, executor)
     }
 
@@ -306,7 +306,7 @@ impl QuantLinear {
     }
 
     /// Bytes of the packed weights in memory. The form is the kernel's: outputs and inputs are filled up to
-    /// whole panels. A clone shares them.
+    /// whole panels, and some kernels keep sums of weights beside them. A clone shares them.
     pub fn packed_bytes(&self) -> usize {
         self.pass.weights.bytes()
     }

@@ -6,7 +6,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use noisyquant_kernels::isa::Isa;
-use noisyquant_kernels::layout::{PanelLayout, padded_k};
+use noisyquant_kernels::layout::padded_k;
+use noisyquant_kernels::row::MicroKernel;
 use noisyquant_kernels::spec::{self, Twin};
 
 use super::affine::Affine;
@@ -299,10 +300,10 @@ impl Numbers {
         self.codes.iter().fold((0, 0), wider)
     }
 
-    /// The weight codes as a kernel of this layout reads them.
-    pub(crate) fn pack(&self, layout: PanelLayout, executor: Executor<'_>) -> PackedWeights {
+    /// The weight codes as this kernel reads them.
+    pub(crate) fn pack(&self, kernel: &MicroKernel, executor: Executor<'_>) -> PackedWeights {
         let (k, max) = (self.in_features(), self.max_weight());
-        PackedWeights::pack(&self.codes, k, max, layout, executor)
+        PackedWeights::pack(&self.codes, k, max, kernel, executor)
     }
 
     /// The kernels that are exact for these numbers, on `isa` or as [`select::choose`] says.

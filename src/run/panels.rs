@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use noisyquant_kernels::layout::{PanelLayout, padded_k};
 use noisyquant_kernels::ready::Panels;
+use noisyquant_kernels::row::MicroKernel;
 
 use super::executor::Executor;
 use super::memory::{Aligned, aligned};
@@ -12,6 +13,10 @@ use super::memory::{Aligned, aligned};
 #[derive(Debug)]
 pub(crate) struct PackedWeights {
     panels: Aligned<i8>,
+    /// Of each pair of panels, for a kernel that reads such.
+    sums: Aligned<i8>,
+    /// Bytes of those of one pair.
+    pair_sums: usize,
     layout: PanelLayout,
     padded_k: usize,
     /// Largest magnitude of a code.
@@ -24,21 +29,33 @@ impl PackedWeights {
         codes: &[i8],
         k: usize,
         max: u8,
-        layout: PanelLayout,
+        kernel: &MicroKernel,
         executor: Executor<'_>,
     ) -> PackedWeights {
+        let layout = kernel.tile.panel();
         let n = codes.len() / k;
         let len = layout
             .packed_len(n, k)
             .expect("as many codes fit the address space");
         let mut panels = aligned(len);
+        let (bytes, pair_sums) = (layout.panel_bytes(k), kernel.sums_bytes(2, k));
         let channels = codes.chunks(layout.nr * k);
-        let each = channels.zip(panels.chunks_mut(layout.panel_bytes(k)));
+        let each = channels.zip(panels.chunks_exact_mut(bytes));
         executor.for_each(layout.panels(n), each, |(codes, panel)| {
             layout.pack(codes, k, codes.len() / k, k, panel);
         });
+        let mut sums = aligned(kernel.sums_bytes(layout.panels(n), k));
+        if !sums.is_empty() {
+            let pairs = panels.chunks_exact(2 * bytes);
+            let each = pairs.zip(sums.chunks_exact_mut(pair_sums));
+            executor.for_each(layout.panels(n) / 2, each, |(pair, sums)| {
+                kernel.sum_weights(pair, k, sums);
+            });
+        }
         PackedWeights {
             panels,
+            sums,
+            pair_sums,
             layout,
             padded_k: padded_k(k),
             max,
@@ -50,13 +67,14 @@ impl PackedWeights {
         let bytes = self.padded_k * self.layout.nr;
         Panels {
             bytes: &self.panels[range.start * bytes..range.end * bytes],
+            sums: &self.sums[range.start / 2 * self.pair_sums..range.end / 2 * self.pair_sums],
             max: self.max,
         }
     }
 
-    /// Bytes of all panels.
+    /// Bytes of all panels, and of the sums beside them.
     pub(crate) fn bytes(&self) -> usize {
-        self.panels.len()
+        self.panels.len() + self.sums.len()
     }
 
     /// The codes again, row-major `[n, k]`.
