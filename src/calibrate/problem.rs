@@ -175,7 +175,7 @@ impl<'a> Problem<'a> {
         let packed = packed.unwrap_or_else(|| Packed {
             codes: numbers.codes.clone(),
             kernel,
-            panels: Arc::new(numbers.pack(&kernels.micro)),
+            panels: Arc::new(numbers.pack(&kernels.micro, Executor::serial())),
         });
         let panels = packed.panels.clone();
         *self.last_packed.borrow_mut() = Some(packed);

@@ -45,10 +45,24 @@ impl QuantLinear {
     /// set that is not there, or has no kernel that is exact for these codes. That is plain NEON with a
     /// weight of −128.
     pub fn from_numbers(numbers: Numbers, isa: Option<Isa>) -> Result<QuantLinear, Error> {
+        QuantLinear::from_numbers_on(numbers, isa, Executor::serial())
+    }
+
+    /// As [`from_numbers`](Self::from_numbers), on `executor`: a layer at a time on all threads takes less
+    /// memory than a layer on each.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn from_numbers_on(
+        numbers: Numbers,
+        isa: Option<Isa>,
+        executor: Executor<'_>,
+    ) -> Result<QuantLinear, Error> {
         numbers.check()?;
         let kernels = numbers.kernels(isa)?;
-        let weights = Arc::new(numbers.pack(&kernels.micro));
-        QuantLinear::assemble(&numbers, kernels, weights, Executor::serial())
+        let weights = Arc::new(numbers.pack(&kernels.micro, executor));
+        QuantLinear::assemble(&numbers, kernels, weights, executor)
     }
 
     /// The layer of checked `numbers`, whose codes are packed in `weights` for `kernels`.
@@ -289,6 +303,18 @@ impl QuantLinear {
     /// `code · weight_scales()[n] · channel_scale()[k]`.
     pub fn weight_codes(&self) -> Vec<i8> {
         self.pass.weights.unpack(self.pass.n, self.pass.k)
+    }
+
+    /// Bytes of the packed weights in memory. The form is the kernel's: outputs and inputs are filled up to
+    /// whole panels, and some kernels keep sums of weights beside them. A clone shares them.
+    pub fn packed_bytes(&self) -> usize {
+        self.pass.weights.bytes()
+    }
+
+    /// Bytes that the layer takes in memory: [packed weights](Self::packed_bytes), what a call reads beside
+    /// them, and the vectors of its [numbers](Self::numbers). A clone shares them.
+    pub fn memory_bytes(&self) -> usize {
+        self.pass.bytes() + self.params.bytes()
     }
 
     /// The instruction set that the layer was packed for.

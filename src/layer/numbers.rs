@@ -13,6 +13,7 @@ use noisyquant_kernels::spec::{self, Twin};
 use super::affine::Affine;
 use crate::check;
 use crate::error::Error;
+use crate::run::executor::Executor;
 use crate::run::panels::PackedWeights;
 use crate::run::select::{self, Kernels};
 
@@ -80,6 +81,14 @@ pub(crate) struct Params {
     pub(crate) noise: Vec<f32>,
     /// `B[n]`, as given or corrected, before the rest of eq. 8b is added.
     pub(crate) bias: Vec<f32>,
+}
+
+impl Params {
+    /// Bytes of the vectors.
+    pub(crate) fn bytes(&self) -> usize {
+        let (n, k) = (self.weight_scales.len(), self.channel_scale.len());
+        size_of::<f32>() * 2 * (n + k)
+    }
 }
 
 impl Numbers {
@@ -238,10 +247,14 @@ impl Numbers {
         check::length("channel scale", k, channel_scale.len())?;
         check::length("noise", k, noise.len())?;
         let most = spec::max_weight(*weight_bits);
-        let outside = |code: &i8| !(-most - 1..=most).contains(code);
-        // With 8 bits there are no other codes.
-        let index = (*weight_bits < 8).then(|| self.codes.iter().position(outside));
-        if let Some(index) = index.flatten() {
+        let range = -most - 1..=most;
+        let (low, high) = self.extremes();
+        let inside = range.contains(&low) && range.contains(&high);
+        let outside = |code| !range.contains(code);
+        if let Some(index) = (!inside)
+            .then(|| self.codes.iter().position(outside))
+            .flatten()
+        {
             return Err(Error::Value {
                 what: "weight code",
                 expected: "within the range of its bits",
@@ -276,13 +289,21 @@ impl Numbers {
     /// the least of all.
     pub(crate) fn max_weight(&self) -> u8 {
         let most = spec::max_weight(self.params.weight_bits);
-        let least = self.codes.contains(&(-most - 1));
-        most.unsigned_abs() + u8::from(least)
+        let (low, _) = self.extremes();
+        most.unsigned_abs() + u8::from(low == -most - 1)
+    }
+
+    /// The least and the largest of the weight codes and 0. A search for one code looks at one after the
+    /// other, and this at many at once.
+    fn extremes(&self) -> (i8, i8) {
+        let wider = |(low, high): (i8, i8), code: &i8| (low.min(*code), high.max(*code));
+        self.codes.iter().fold((0, 0), wider)
     }
 
     /// The weight codes as this kernel reads them.
-    pub(crate) fn pack(&self, kernel: &MicroKernel) -> PackedWeights {
-        PackedWeights::pack(&self.codes, self.in_features(), self.max_weight(), kernel)
+    pub(crate) fn pack(&self, kernel: &MicroKernel, executor: Executor<'_>) -> PackedWeights {
+        let (k, max) = (self.in_features(), self.max_weight());
+        PackedWeights::pack(&self.codes, k, max, kernel, executor)
     }
 
     /// The kernels that are exact for these numbers, on `isa` or as [`select::choose`] says.

@@ -7,6 +7,7 @@ use noisyquant_kernels::layout::{PanelLayout, padded_k};
 use noisyquant_kernels::ready::Panels;
 use noisyquant_kernels::row::MicroKernel;
 
+use super::executor::Executor;
 use super::memory::{Aligned, aligned};
 
 #[derive(Debug)]
@@ -23,21 +24,38 @@ pub(crate) struct PackedWeights {
 }
 
 impl PackedWeights {
-    /// Packs `codes`, row-major `[n, k]`, whose magnitudes are at most `max`.
-    pub(crate) fn pack(codes: &[i8], k: usize, max: u8, kernel: &MicroKernel) -> PackedWeights {
+    /// Packs `codes`, row-major `[n, k]`, whose magnitudes are at most `max`; each panel by itself.
+    pub(crate) fn pack(
+        codes: &[i8],
+        k: usize,
+        max: u8,
+        kernel: &MicroKernel,
+        executor: Executor<'_>,
+    ) -> PackedWeights {
         let layout = kernel.tile.panel();
         let n = codes.len() / k;
         let len = layout
             .packed_len(n, k)
             .expect("as many codes fit the address space");
         let mut panels = aligned(len);
-        layout.pack(codes, k, n, k, &mut panels);
+        let (bytes, pair_sums) = (layout.panel_bytes(k), kernel.sums_bytes(2, k));
+        let channels = codes.chunks(layout.nr * k);
+        let each = channels.zip(panels.chunks_exact_mut(bytes));
+        executor.for_each(layout.panels(n), each, |(codes, panel)| {
+            layout.pack(codes, k, codes.len() / k, k, panel);
+        });
         let mut sums = aligned(kernel.sums_bytes(layout.panels(n), k));
-        kernel.sum_weights(&panels, k, &mut sums);
+        if !sums.is_empty() {
+            let pairs = panels.chunks_exact(2 * bytes);
+            let each = pairs.zip(sums.chunks_exact_mut(pair_sums));
+            executor.for_each(layout.panels(n) / 2, each, |(pair, sums)| {
+                kernel.sum_weights(pair, k, sums);
+            });
+        }
         PackedWeights {
             panels,
             sums,
-            pair_sums: kernel.sums_bytes(2, k),
+            pair_sums,
             layout,
             padded_k: padded_k(k),
             max,
@@ -52,6 +70,11 @@ impl PackedWeights {
             sums: &self.sums[range.start / 2 * self.pair_sums..range.end / 2 * self.pair_sums],
             max: self.max,
         }
+    }
+
+    /// Bytes of all panels, and of the sums beside them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.panels.len() + self.sums.len()
     }
 
     /// The codes again, row-major `[n, k]`.

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use noisyquant_kernels::layout::codes_stride;
+use noisyquant_kernels::layout::{codes_stride, padded_k};
 use noisyquant_kernels::output::{Coarse, CodeForm, Coding};
 use noisyquant_kernels::ready::{Channels, Panels, Ready};
 use noisyquant_kernels::row::Prologue;
@@ -101,6 +101,12 @@ impl Pass {
         // Nor more tasks than are worth it for the most rows.
         let tasks = self.plan(max_rows, threads).tasks;
         self.task_bytes(max_rows).saturating_mul(tasks)
+    }
+
+    /// Bytes of all that a call reads of the layer: packed weights, and vectors of inputs and outputs.
+    pub(crate) fn bytes(&self) -> usize {
+        let inputs = self.planes.in_scratch() * 2 * padded_k(self.k);
+        self.weights.bytes() + size_of::<f32>() * (inputs + 3 * self.comp.len())
     }
 
     /// Bytes of a row of codes as the kernel reads them.

@@ -73,7 +73,7 @@ pub enum Error {
     /// What a file's header promises could not be read: the file has become shorter, or its disk fails.
     #[error("{what}: expected its bytes in the file, got: {source}")]
     Read {
-        /// The tensor, or the layers of a quantized model.
+        /// The tensor.
         what: String,
         /// What the system said.
         source: std::io::Error,

@@ -33,6 +33,36 @@ fn inspect_tells_what_is_in_a_checkpoint() {
 }
 
 #[test]
+fn inspect_tells_what_opening_a_model_took() {
+    let bench = Bench::new();
+    bench.quantize("int6", &["--bias", "none", "--weight-bits", "6"]);
+    let shown = bench.succeed(&["inspect", "int6", "--timing"]);
+    for words in ["packed weights in", "opened in", "packed in", "peak memory"] {
+        assert!(shown.contains(words), "{words} is missing in:\n{shown}");
+    }
+    let facts = json(&bench.succeed(&["inspect", "int6", "--timing", "--json"]));
+    let packed = facts["packed_bytes"].as_u64().unwrap();
+    assert!(packed > 0 && packed < facts["bytes"].as_u64().unwrap());
+    let timing = &facts["timing"];
+    for time in ["open_ms", "pack_ms"] {
+        let time = timing[time].as_f64().unwrap();
+        assert!(time > 0.0 && time < 60_000.0, "{timing}");
+    }
+    let peak = timing["peak_bytes"].as_u64();
+    assert_eq!(peak.is_some(), cfg!(target_os = "linux"), "{timing}");
+    assert!(peak.is_none_or(|peak| peak > packed), "{timing}");
+
+    let float = json(&bench.succeed(&["inspect", &bench.checkpoint, "--json"]));
+    assert_eq!(float["packed_bytes"], 0);
+    assert!(float["timing"].is_null());
+    let shown = bench.succeed(&["inspect", &bench.checkpoint]);
+    assert!(
+        !shown.contains("opened in") && !shown.contains("packed"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_quantized_file_is_self_contained_and_close_to_its_checkpoint() {
     let bench = Bench::new();
     let summary = json(&bench.quantize("int8.safetensors", &["--json"]));

@@ -59,6 +59,14 @@ fn hostile_headers_are_errors() {
         u64::MAX
     );
     let backwards = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#;
+    // Together with the header, more bytes than 64 bits count.
+    let tensor = |i: u64| {
+        let each = u64::MAX / 8;
+        let (from, to) = (i * each, (i + 1) * each);
+        format!(r#""{i}":{{"dtype":"U8","shape":[{each}],"data_offsets":[{from},{to}]}}"#)
+    };
+    let too_long = (0..8).map(tensor).collect::<Vec<_>>().join(",");
+    let too_long = format!("{{{too_long}}}");
     let beyond = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     for header in [
         "",
@@ -68,6 +76,7 @@ fn hostile_headers_are_errors() {
         "{}",
         r#"{"a":1}"#,
         &huge_shape,
+        &too_long,
         backwards,
         beyond,
     ] {

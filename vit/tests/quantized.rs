@@ -10,6 +10,7 @@ use noisyquant_vit::{
     Calibration, Choice, Error, FloatLinear, LayerPlan, LayerReport, Linear, Model, OpenOptions,
     Output, Workspace, embedded,
 };
+use safetensors::Dtype;
 use serde_json::Value;
 
 const IMAGES: usize = 500;
@@ -324,6 +325,39 @@ fn a_stored_model_gives_the_same_bits() {
         assert!(error.contains("digits.safetensors: expected"), "{error}");
         assert_eq!(error.lines().count(), 1);
     }
+}
+
+/// Weights of 6 bits take 6 bits in the file; older files, with a byte for each, open as they did.
+#[test]
+fn weights_of_few_bits_take_as_many_in_a_file() {
+    let model = float();
+    let calibration = calibration(&model);
+    let sizes = [8, 6, 4].map(|bits| {
+        let quantized = quantize(&model, &LayerPlan::new(bits), &calibration).unwrap();
+        let bytes = quantized.to_bytes().unwrap();
+        let mut file = File::parse(&bytes);
+        let mut stored = 0;
+        for layer in quantized.layers() {
+            let Linear::Quantized(linear) = &layer.linear else {
+                panic!("a quantized model")
+            };
+            let tensor = file.tensor(&format!("{}.weight", layer.name));
+            stored += tensor.data.len();
+            tensor.data = linear
+                .weight_codes()
+                .iter()
+                .map(|code| *code as u8)
+                .collect();
+            tensor.dtype = Dtype::I8;
+            tensor.shape = vec![linear.out_features(), linear.in_features()];
+        }
+        let entry = file.metadata.get_mut("noisyquant").unwrap();
+        *entry = entry.replace("\"version\":2", "\"version\":1");
+        let older = Model::from_safetensors(&file.bytes()).unwrap();
+        assert!(older.to_bytes().unwrap() == bytes, "{bits} bits");
+        stored
+    });
+    assert_eq!(sizes.map(|size| size * 8 / sizes[0]), [8, 6, 4]);
 }
 
 /// A file whose metadata has fields that only a later version knows still opens.

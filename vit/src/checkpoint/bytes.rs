@@ -4,7 +4,6 @@
 //! systems refuse. A tensor that is read goes straight to where it is used.
 
 use std::{
-    borrow::Cow,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
@@ -60,7 +59,7 @@ pub(crate) enum View<'a> {
     File(&'a File, usize),
 }
 
-impl<'a> View<'a> {
+impl View<'_> {
     pub(crate) fn len(self) -> usize {
         match self {
             Self::Memory(bytes) => bytes.len(),
@@ -83,18 +82,6 @@ impl<'a> View<'a> {
             Self::File(mut file, _) => {
                 file.seek(SeekFrom::Start(from as u64))?;
                 file.read_exact(to)
-            }
-        }
-    }
-
-    /// All of it.
-    pub(crate) fn whole(self) -> io::Result<Cow<'a, [u8]>> {
-        match self {
-            Self::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
-            Self::File(_, length) => {
-                let mut bytes = vec![0; length];
-                self.read(0, &mut bytes)?;
-                Ok(Cow::Owned(bytes))
             }
         }
     }
@@ -124,8 +111,9 @@ impl<'a> View<'a> {
             str::from_utf8(&text).map_err(|error| wrap(SafeTensorError::InvalidHeader(error)))?;
         let header: Metadata = serde_json::from_str(text)
             .map_err(|error| wrap(SafeTensorError::InvalidHeaderDeserialization(error)))?;
-        match LENGTH + length + header.data_len() == self.len() {
-            true => Ok((header, LENGTH + length)),
+        let start = LENGTH + length;
+        match header.data_len() == self.len() - start {
+            true => Ok((header, start)),
             false => Err(wrap(SafeTensorError::MetadataIncompleteBuffer)),
         }
     }

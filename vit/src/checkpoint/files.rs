@@ -197,6 +197,5 @@ mod tests {
             }
         }
         assert!(lost > 0, "{names:?}");
-        assert!(tensors.files()[0].whole().is_err());
     }
 }

@@ -7,6 +7,7 @@ mod json;
 mod names;
 mod tensors;
 
+pub(crate) use bytes::View;
 pub(crate) use files::Files;
 pub(crate) use foreign::recognise;
 pub(crate) use json::Entries;

@@ -1,11 +1,15 @@
 //! `noisyquant inspect`: what is in a file.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use serde::Serialize;
 
-use super::{failure::Failure, model, overrides::OverrideFlags, print, warner::Warner};
+use super::{failure::Failure, memory, model, overrides::OverrideFlags, print, warner::Warner};
 use crate::{
     config::Config,
     measure::table::Table,
@@ -20,10 +24,14 @@ use crate::{
 #[command(after_help = "\
 Examples:
   noisyquant inspect model.safetensors
+  noisyquant inspect int8.safetensors --timing
   noisyquant inspect checkpoint-folder/ --json")]
 pub(super) struct Arguments {
     /// A safetensors file, an index of shards, or a folder with one of these
     file: PathBuf,
+    /// Say how long it took to open the model, and what memory
+    #[arg(long)]
+    timing: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -40,11 +48,26 @@ struct Inspection<'a> {
     config: &'a Config,
     /// Weights and biases of the linear layers.
     parameters: usize,
-    /// What they take in memory: a byte for a quantized weight, four for any other number.
+    /// What they take in memory.
     bytes: usize,
+    /// What the packed weights of quantized layers take of it.
+    packed_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timing: Option<Timing>,
     layers: Vec<LayerFacts>,
     #[serde(skip)]
     warnings: &'a Warnings,
+}
+
+/// How the model was opened.
+#[derive(Serialize)]
+struct Timing {
+    /// Milliseconds until it was there, but for those of packing.
+    open_ms: f64,
+    /// Milliseconds in which numbers of quantized layers became layers.
+    pack_ms: f64,
+    /// The most bytes of memory that the program had until then; none where the system does not say.
+    peak_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -61,7 +84,14 @@ struct LayerFacts {
 }
 
 pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Failure> {
-    let model = model::open(&arguments.file, &arguments.overrides.options(), warner)?;
+    let (started, mut packing) = (Instant::now(), Duration::default());
+    let options = arguments.overrides.options();
+    let model = model::open_timed(&arguments.file, &options, warner, &mut packing)?;
+    let timing = Timing {
+        open_ms: milliseconds(started.elapsed() - packing),
+        pack_ms: milliseconds(packing),
+        peak_bytes: memory::peak(),
+    };
     let layers: Vec<LayerFacts> = model
         .layers()
         .iter()
@@ -76,10 +106,16 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
         config: model.config(),
         parameters: layers.iter().map(parameters).sum(),
         bytes: layers.iter().map(|layer| layer.bytes).sum(),
+        packed_bytes: model.packed_bytes(),
+        timing: arguments.timing.then_some(timing),
         layers,
         warnings: model.warnings(),
     };
     print::result(arguments.json, &inspection, &inspection, warner.told())
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    1e3 * time.as_secs_f64()
 }
 
 fn facts(layer: &Layer, model: &Model) -> LayerFacts {
@@ -88,11 +124,11 @@ fn facts(layer: &Layer, model: &Model) -> LayerFacts {
         .reports()
         .iter()
         .find(|report| report.name == layer.name);
-    let (bits, weight_bytes) = match &layer.linear {
-        Linear::Float(_) => ("f32".into(), 4),
+    let (bits, bytes) = match &layer.linear {
+        Linear::Float(_) => ("f32".into(), 4 * (inputs + 1) * outputs),
         Linear::Quantized(linear) => (
             format!("W{}A{}", linear.weight_bits(), linear.activation_bits()),
-            1,
+            linear.memory_bytes(),
         ),
     };
     LayerFacts {
@@ -100,9 +136,25 @@ fn facts(layer: &Layer, model: &Model) -> LayerFacts {
         inputs,
         outputs,
         bits,
-        bytes: outputs * (inputs * weight_bytes + 4),
+        bytes,
         choice: report.map(words::choice),
         report: report.cloned(),
+    }
+}
+
+impl fmt::Display for Timing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            open_ms, pack_ms, ..
+        } = self;
+        write!(
+            f,
+            "opened in {open_ms:.1} ms, packed in {pack_ms:.1} ms; peak memory "
+        )?;
+        match self.peak_bytes {
+            Some(bytes) => write!(f, "{:.1} MB", bytes as f64 / 1e6),
+            None => f.write_str("unknown"),
+        }
     }
 }
 
@@ -131,14 +183,24 @@ impl fmt::Display for Inspection<'_> {
             preprocess.mean,
             preprocess.std
         )?;
-        writeln!(
+        write!(
             f,
-            "{} linear layers with {:.1} million numbers in {:.1} MB; attention in {}",
+            "{} linear layers with {:.1} million numbers in {:.1} MB",
             self.layers.len(),
             self.parameters as f64 / 1e6,
             self.bytes as f64 / 1e6,
-            self.attention
         )?;
+        if self.packed_bytes > 0 {
+            write!(
+                f,
+                ", packed weights in {:.1}",
+                self.packed_bytes as f64 / 1e6
+            )?;
+        }
+        writeln!(f, "; attention in {}", self.attention)?;
+        if let Some(timing) = &self.timing {
+            writeln!(f, "{timing}")?;
+        }
         for warning in self.warnings {
             writeln!(f, "warning: {warning}")?;
         }

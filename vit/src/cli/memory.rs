@@ -1,7 +1,7 @@
 //! Memory that long work is going to need, asked for beforehand: an allocation that fails in the middle of it
-//! ends the program.
+//! ends the program. And how much there was.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use super::failure::Failure;
 use crate::{
@@ -37,4 +37,15 @@ pub(super) fn workspace(models: &[&Model], images: usize) -> usize {
     let pixels = models.first().map_or(0, |model| model.config().pixels());
     let inputs = 2 * size_of::<f32>() * images * pixels;
     inputs + Workspace::bytes_for(models, images, rayon::current_num_threads())
+}
+
+/// The most bytes that the process has had in memory so far; none where the system does not say, as but Linux
+/// does.
+pub(super) fn peak() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
 }

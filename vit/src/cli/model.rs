@@ -1,6 +1,9 @@
 //! Opening models for commands.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{failure::Failure, memory, overrides::OverrideFlags, warner::Warner};
 use crate::{
@@ -13,8 +16,18 @@ pub(super) fn open(
     options: &OpenOptions,
     warner: &mut Warner,
 ) -> Result<Model, Failure> {
+    open_timed(path, options, warner, &mut Duration::default())
+}
+
+/// [`open`], and how long the quantized layers took to be packed.
+pub(super) fn open_timed(
+    path: &Path,
+    options: &OpenOptions,
+    warner: &mut Warner,
+    packing: &mut Duration,
+) -> Result<Model, Failure> {
     memory::require_model(path)?;
-    let model = Model::open(path, options)?;
+    let model = Model::open_timed(path, options, packing)?;
     warner.tell(model.warnings())?;
     Ok(model)
 }

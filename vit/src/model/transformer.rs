@@ -91,6 +91,16 @@ impl Model {
         self.attention == Attention::Int8 || self.layers.iter().any(quantized)
     }
 
+    /// Bytes of the packed weights of the quantized layers in memory:
+    /// [`QuantLinear::packed_bytes`](noisyquant::QuantLinear::packed_bytes) of all.
+    pub fn packed_bytes(&self) -> usize {
+        let bytes = |layer: &Layer| match &layer.linear {
+            Linear::Quantized(linear) => linear.packed_bytes(),
+            Linear::Float(_) => 0,
+        };
+        self.layers.iter().map(bytes).sum()
+    }
+
     /// How attention runs.
     pub fn attention(&self) -> Attention {
         self.attention

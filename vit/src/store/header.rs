@@ -15,7 +15,8 @@ use crate::{
 pub(super) const KEY: &str = "noisyquant_vit";
 
 /// Version of the entry and of the tensors' names. A reader refuses later ones. The first had no `attention`,
-/// the first two were of one way to judge logits, one activation, one way to crop.
+/// the first two were of one way to judge logits, one activation, one way to crop. How weights lie in the
+/// file has a version of its own, that of [`noisyquant::io`].
 pub(super) const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]

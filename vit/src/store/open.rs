@@ -1,17 +1,26 @@
 //! Models out of files: float checkpoints, and what [`Model::to_bytes`] made.
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    io::{Cursor, Read, Seek},
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use noisyquant::{Isa, io};
+use noisyquant::{Executor, Isa, Numbers, QuantLinear, io};
 
 use super::header::{Header, KEY, VERSION, Version};
 use crate::{
-    checkpoint::{Files, Names, Tensors},
+    checkpoint::{Files, Names, Tensors, View},
     config::{Architecture, Config, Judgement, Overrides, Sidecars},
     error::Error,
     model::{Attention, Model, Source},
     warning::Warnings,
 };
+
+/// Layers of a file of fewer bytes are packed by the calling thread: threads take longer to start.
+const SMALL: usize = 1 << 20;
 
 /// How to open a model.
 #[derive(Clone, Debug, Default)]
@@ -36,10 +45,19 @@ impl Model {
     /// [`Error::Open`] or [`Error::Json`] for files that cannot be read, [`Error::At`] for what is
     /// wrong in one: see [`Model::from_safetensors`].
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, Error> {
+        Self::open_timed(path, options, &mut Duration::default())
+    }
+
+    /// [`Model::open`] that adds to `packing` how long it took to make quantized layers of their numbers.
+    pub(crate) fn open_timed(
+        path: &Path,
+        options: &OpenOptions,
+        packing: &mut Duration,
+    ) -> Result<Self, Error> {
         let files = Files::open(path)?;
         let tensors = files.tensors()?;
         let model = match is_quantized(&tensors) {
-            true => read_quantized(tensors, options),
+            true => read_quantized(tensors, options, packing),
             false => {
                 Sidecars::read(&files).and_then(|sidecars| read_float(tensors, &sidecars, options))
             }
@@ -67,7 +85,7 @@ impl Model {
         let tensors = Tensors::parse(bytes)?;
         let options = OpenOptions::default();
         match is_quantized(&tensors) {
-            true => read_quantized(tensors, &options),
+            true => read_quantized(tensors, &options, &mut Duration::default()),
             false => read_float(tensors, &Sidecars::default(), &options),
         }
     }
@@ -111,7 +129,11 @@ fn is_quantized(tensors: &Tensors<'_>) -> bool {
 }
 
 /// The model of a file that [`Model::to_bytes`] made.
-fn read_quantized(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model, Error> {
+fn read_quantized(
+    tensors: Tensors<'_>,
+    options: &OpenOptions,
+    packing: &mut Duration,
+) -> Result<Model, Error> {
     let json = tensors.metadata(KEY).unwrap_or_default();
     let wrong = |source| Error::Json {
         what: format!("metadata `{KEY}`"),
@@ -160,12 +182,22 @@ fn read_quantized(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model, 
         .apply(&mut config.preprocess, &mut warnings);
     config.check()?;
     let mut quantized = BTreeMap::new();
-    for file in tensors.files() {
-        let bytes = file.whole().map_err(|source| Error::Read {
-            what: "quantized layers".into(),
-            source,
-        })?;
-        quantized.extend(io::from_bytes(&bytes, options.isa).map_err(Error::Quantized)?);
+    for view in tensors.files() {
+        let executor = match view.len() < SMALL {
+            true => Executor::serial(),
+            false => Executor::default(),
+        };
+        let pack = |numbers| {
+            let started = Instant::now();
+            let layer = QuantLinear::from_numbers_on(numbers, options.isa, executor);
+            *packing += started.elapsed();
+            layer
+        };
+        let layers = match *view {
+            View::Memory(bytes) => read_layers(Cursor::new(bytes), pack),
+            View::File(file, _) => read_layers(file, pack),
+        };
+        quantized.extend(layers.map_err(Error::Quantized)?);
     }
     let names = Names::own(matches!(config.architecture, Architecture::Swin(_)));
     Model::build(Source::new(tensors, names, quantized), config)?
@@ -174,4 +206,18 @@ fn read_quantized(tensors: Tensors<'_>, options: &OpenOptions) -> Result<Model, 
         .with_origin(header.origin.map(Cow::into_owned))
         .on(options.isa)
         .with_attention(attention)
+}
+
+/// The quantized layers of a file, each packed before the next is read, so that no other is in memory twice.
+fn read_layers(
+    source: impl Read + Seek,
+    mut pack: impl FnMut(Numbers) -> Result<QuantLinear, noisyquant::Error>,
+) -> Result<BTreeMap<String, QuantLinear>, noisyquant::Error> {
+    let mut reader = io::Reader::new(source)?;
+    let names: Vec<String> = reader.names().map(String::from).collect();
+    let layers = names.into_iter().map(|name| {
+        let layer = pack(reader.numbers(&name)?)?;
+        Ok((name, layer))
+    });
+    layers.collect()
 }
