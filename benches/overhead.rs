@@ -80,7 +80,7 @@ impl BareGemm {
                 };
                 let panel = Panels {
                     bytes: panel,
-                    sums: &[],
+                    corrections: &[],
                     max: 6,
                 };
                 self.kernel

@@ -55,7 +55,7 @@ impl Operands {
         };
         let panel = Panels {
             bytes: &self.panel,
-            sums: &[],
+            corrections: &[],
             max: 6,
         };
         kernel.run(codes, panel, black_box(&mut self.accumulators));

@@ -35,7 +35,8 @@ pub(crate) struct MicroArgs {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Next {
     pub(crate) at: *const i8,
-    pub(crate) bytes: usize,
+    /// The share of a row.
+    pub(crate) per_row: usize,
 }
 
 impl Next {
@@ -43,17 +44,16 @@ impl Next {
     pub(crate) fn none(again: *const i8) -> Next {
         Next {
             at: again,
-            bytes: 0,
+            per_row: 0,
         }
     }
 
-    /// The share of some of `all` rows.
+    /// What is left after so many rows.
     #[inline(always)]
-    pub(crate) fn share(self, rows: Range<usize>, all: usize) -> Next {
-        let start = self.bytes * rows.start / all;
+    pub(crate) fn after(self, rows: usize) -> Next {
         Next {
-            at: self.at.wrapping_add(start),
-            bytes: self.bytes * rows.end / all - start,
+            at: self.at.wrapping_add(rows * self.per_row),
+            ..self
         }
     }
 }
@@ -80,12 +80,9 @@ pub(crate) struct BlockArgs {
         reason = "not every architecture has a kernel that needs it"
     )]
     pub(crate) room: *mut i32,
-    /// Sums of weights, as many bytes for each pair of panels as the row's `sums` says, aligned to 64 bytes.
-    #[allow(
-        dead_code,
-        reason = "not every architecture has a kernel that needs them"
-    )]
-    pub(crate) weight_sums: *const i8,
+    /// As many for each pair of panels as the row's `corrections` says.
+    #[allow(dead_code, reason = "not every architecture has a kernel that asks")]
+    pub(crate) corrections: *const i32,
     /// The epilogue, for a block leaf that has accumulators in memory; and its operands for the first row
     /// and panel: `m` and `n` are those of the whole output, `c` is not used.
     pub(crate) finish: unsafe fn(&FinishArgs),
@@ -123,8 +120,8 @@ impl BlockArgs {
         }
     }
 
-    /// Operands of the micro-kernel in `panel`, whose weights are at `b`: all rows, and the next panel, or the
-    /// first one again for the next block, is what they fetch.
+    /// Operands of the micro-kernel in `panel`, whose weights are at `b`: all rows, and the next panel, or
+    /// the first one again for the next block, is what they fetch.
     ///
     /// # Safety
     ///
@@ -135,7 +132,7 @@ impl BlockArgs {
             b,
             next: Next {
                 at: self.first.b.wrapping_add((panel + 1) % self.panels * bytes),
-                bytes,
+                per_row: bytes.div_ceil(self.first.m),
             },
             ..self.first
         }
@@ -208,7 +205,7 @@ pub(crate) unsafe fn panel_by_steps(
             micro(&MicroArgs {
                 a: all.a.add(row * all.a_stride),
                 m,
-                next: all.next.share(row..row + m, all.m),
+                next: all.next.after(row),
                 ..all
             });
             (args.finish)(&args.output(panel, row, m));

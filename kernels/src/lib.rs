@@ -61,7 +61,7 @@
 //! };
 //! let panels = Panels {
 //!     bytes: panel,
-//!     sums: &[],
+//!     corrections: &[],
 //!     max: 127,
 //! };
 //! kernel.run(codes, panels, &mut sums.0);

@@ -127,8 +127,8 @@ pub struct Codes<'a> {
 pub struct Panels<'a> {
     /// Whole panels, one after another, aligned to 64 bytes; see [`layout`](crate::layout).
     pub bytes: &'a [i8],
-    /// [Sums](MicroKernel::sum_weights) of them, aligned to 64 bytes, for a kernel that reads such.
-    pub sums: &'a [i8],
+    /// Their [corrections](MicroKernel::correct), for a kernel that reads such.
+    pub corrections: &'a [i32],
     /// The largest magnitude of a weight: 128 where −128 occurs.
     pub max: u8,
 }
@@ -183,9 +183,8 @@ impl Ready<MicroKernel> {
             return;
         }
         assert!(codes.k <= MAX_K, "inputs");
-        let sums = self.sums_bytes(panels, codes.k);
-        assert_eq!(b.sums.len(), sums, "sums of weights");
-        assert!(sums == 0 || aligned(b.sums), "alignment to 64 bytes");
+        let corrections = self.corrections(panels, codes.k);
+        assert_eq!(b.corrections.len(), corrections, "corrections");
         let room = self.room(codes.rows, codes.k);
         assert!(room.is_multiple_of(ALIGN / size_of::<i32>()), "whole lines");
         assert!(working.len() >= room + nr * mr, "working memory");
@@ -198,7 +197,7 @@ impl Ready<MicroKernel> {
             tile: self.tile,
             micro: self.micro,
             room: room.as_mut_ptr(),
-            weight_sums: b.sums.as_ptr(),
+            corrections: b.corrections.as_ptr(),
             finish: epilogue.finish,
             destination: epilogue.destination,
             output: epilogue.operands(&[], panels * nr, channels, y),

@@ -114,48 +114,40 @@ impl MicroKernel {
         self.strassen.is_some() && strassen::applies(rows, k)
     }
 
-    /// Panels that belong together: a call of the block leaf takes whole pairs, but for the last panel, of a
-    /// kernel that reads [sums](Self::sums_bytes) of two.
+    /// Panels that belong together: a call of the block leaf of a kernel that reads
+    /// [corrections](Self::correct) takes whole pairs, but for the last panel.
     pub fn together(&self) -> usize {
         if self.strassen.is_some() { 2 } else { 1 }
     }
 
-    /// Bytes of sums of weights that the block leaf reads beside `panels` panels of `k` inputs.
+    /// Corrections that the block leaf reads beside `panels` panels of `k` inputs.
     ///
     /// # Panics
     ///
     /// If that overflows.
-    pub fn sums_bytes(&self, panels: usize, k: usize) -> usize {
-        let pair = self
-            .strassen
-            .map_or(0, |_| strassen::pair_bytes(self.tile, k));
-        (panels / 2)
-            .checked_mul(pair)
-            .expect("sums of weights: expected fewer bytes than memory has")
+    pub fn corrections(&self, panels: usize, k: usize) -> usize {
+        let pair = (self.strassen).map_or(0, |_| strassen::corrections(self.tile, k));
+        let all = (panels / 2).checked_mul(pair);
+        all.expect("corrections: expected fewer than memory has")
     }
 
-    /// Makes the sums of weights of `panels`, whole panels of `k` inputs.
+    /// Makes the corrections of `panels`, whole panels of `k` inputs: what sums of codes that are stored with
+    /// something added (docs/math.md, after eq. 43) add to the outputs of a pair.
     ///
     /// # Panics
     ///
-    /// If `sums` is not [`sums_bytes`](Self::sums_bytes) long, or a weight is larger than the kernel is
-    /// [exact for](Self::is_exact_for).
-    pub fn sum_weights(&self, panels: &[i8], k: usize, sums: &mut [i8]) {
+    /// If there are not as many as [`corrections`](Self::corrections) says.
+    pub fn correct(&self, panels: &[i8], k: usize, corrections: &mut [i32]) {
         let panel = self.tile.panel().panel_bytes(k);
-        let bytes = self.sums_bytes(panels.len() / panel, k);
-        assert_eq!(sums.len(), bytes, "sums of weights");
-        let Some(bias) = self.strassen.filter(|_| bytes > 0) else {
+        let expected = self.corrections(panels.len() / panel, k);
+        assert_eq!(corrections.len(), expected, "corrections");
+        let Some(bias) = self.strassen.filter(|_| expected > 0) else {
             return;
         };
-        let most = i8::try_from(self.max_weight).unwrap_or(i8::MAX);
-        assert!(
-            panels.iter().all(|w| (-most..=most).contains(w)),
-            "weights to {most}"
-        );
-        let pair_bytes = strassen::pair_bytes(self.tile, k);
         let pairs = panels.chunks_exact(2 * panel);
-        for (pair, sums) in pairs.zip(sums.chunks_exact_mut(pair_bytes)) {
-            strassen::sum_weights(pair, self.tile, bias, sums);
+        let each = corrections.chunks_exact_mut(strassen::corrections(self.tile, k));
+        for (pair, corrections) in pairs.zip(each) {
+            strassen::correct(pair, self.tile, bias, corrections);
         }
     }
 

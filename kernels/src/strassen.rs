@@ -9,8 +9,10 @@
 //! ```
 //!
 //! Rows of codes are halved, and so are inputs; channels are taken a pair of panels at a time, in which the
-//! four quarters of weights lie one after the other as they are. Sums of codes are made for a block, sums of
-//! weights when a layer is built. A tile of each of the four outputs comes of three runs of products, each of
+//! four quarters of weights lie one after the other as they are. Sums of codes are made for a block. Sums of
+//! weights are made of a pair while its first rows are multiplied, in the shadow of the dot products: made
+//! when a layer is built, they took as much memory again as the weights, and to read it from memory took as
+//! long as the eighth product. A tile of each of the four outputs comes of three runs of products, each of
 //! which stays in registers from its first product to its last:
 //!
 //! ```text
@@ -44,7 +46,7 @@ const WORTH: usize = 24;
 /// Sums of codes, and sums of weights.
 const SUMS: usize = 4;
 
-/// Vectors of corrections beside the sums of weights of a pair of panels.
+/// Corrections of a channel of a pair of panels.
 const CORRECTIONS: usize = 2;
 
 /// What a kernel stores a difference of two codes with: this is added, so that it is no less than 0. It is
@@ -61,9 +63,19 @@ pub(crate) struct Factors {
     pub(crate) a_stride: usize,
     /// Half a panel of weights or of sums of them, aligned to 64 bytes.
     pub(crate) b: *const i8,
-    /// The same of the next pair of panels.
+    /// A part of the next pair of panels.
     #[allow(dead_code, reason = "not every architecture fetches it")]
     pub(crate) next: Next,
+    /// What is made meanwhile.
+    pub(crate) make: Option<Difference>,
+}
+
+/// A difference of weights that later products need: `less` taken from `from`, all half panels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Difference {
+    pub(crate) from: *const i8,
+    pub(crate) less: *const i8,
+    pub(crate) to: *mut i8,
 }
 
 /// What a leaf is given that computes a tile of each of the four outputs.
@@ -96,7 +108,7 @@ pub(crate) trait Registers<K>: Sized {
     /// Leaves them at `c`.
     unsafe fn store(&self, c: *mut i32);
 
-    /// Adds the product of the codes from `row` on.
+    /// Adds the product of the codes from `row` on, and makes what is to be made.
     unsafe fn multiply(&mut self, factors: &Factors, row: usize, k: usize);
 
     /// Gives them to `sink`, the first row as its row `to`. What `store` has left at `plus` is added to what
@@ -153,42 +165,31 @@ pub(crate) fn applies(rows: usize, k: usize) -> bool {
     rows >= WORTH && halves(k)
 }
 
-/// Bytes of the sums of weights of a pair of panels of `k` inputs.
-pub(crate) fn pair_bytes(tile: Tile, k: usize) -> usize {
-    match halves(k) {
-        true => SUMS * (tile.panel().panel_bytes(k) / 2) + CORRECTIONS * tile.nr * size_of::<i32>(),
-        false => 0,
-    }
+/// Corrections of a pair of panels of `k` inputs.
+pub(crate) fn corrections(tile: Tile, k: usize) -> usize {
+    if halves(k) { CORRECTIONS * tile.nr } else { 0 }
 }
 
-/// Makes `sums`, `pair_bytes` of them, of the two panels of `pair`: T1 to T4 as halves of panels, then what
-/// the biases of S2 to S4 add to both lower outputs, and to C12, in i32.
-pub(crate) fn sum_weights(pair: &[i8], tile: Tile, Bias(bias): Bias, sums: &mut [i8]) {
+/// Makes the corrections of the two panels of `pair`: what the biases of S2 and S3 add to both lower outputs,
+/// and then what those of S2 and S4 add to C12.
+pub(crate) fn correct(pair: &[i8], tile: Tile, Bias(bias): Bias, corrections: &mut [i32]) {
     let half = pair.len() / 4;
-    let (halves, corrections) = sums.split_at_mut(SUMS * half);
-    let [b11, b21, b12, b22] = [0, 1, 2, 3].map(|index| &pair[index * half..][..half]);
-    let mut halves = halves.chunks_exact_mut(half);
-    let [t1, t2, t3, t4] = [(); SUMS].map(|()| halves.next().expect("a half for each"));
-    for i in 0..half {
-        t1[i] = b12[i] - b11[i];
-        t2[i] = b22[i] - t1[i];
-        t3[i] = b22[i] - b12[i];
-        t4[i] = b21[i] - t2[i];
-    }
-    let of_channel = |weights: &[i8], channel: usize| -> i32 {
-        let groups = weights.chunks_exact(tile.nr * tile.kr);
-        let all = groups.flat_map(|group| &group[channel * tile.kr..][..tile.kr]);
-        i32::from(bias) * all.map(|weight| i32::from(*weight)).sum::<i32>()
-    };
-    let (lower, c12) = corrections.as_chunks_mut().0.split_at_mut(tile.nr);
+    let (lower, c12) = corrections.split_at_mut(tile.nr);
     for (channel, (lower, c12)) in lower.iter_mut().zip(c12).enumerate() {
-        let [s2, s3, s4] = [&*t2, &*t3, b22].map(|weights| of_channel(weights, channel));
-        *lower = (s2 + s3).to_ne_bytes().map(u8::cast_signed);
-        *c12 = (s2 + 2 * s4).to_ne_bytes().map(u8::cast_signed);
+        let sum = |quarter: usize| -> i32 {
+            let groups = pair[quarter * half..][..half].chunks_exact(tile.nr * tile.kr);
+            let all = groups.flat_map(|group| &group[channel * tile.kr..][..tile.kr]);
+            all.map(|weight| i32::from(*weight)).sum()
+        };
+        let (b11, b12, b22) = (sum(0), sum(2), sum(3));
+        let t3 = b22 - b12;
+        let t2 = t3 + b11;
+        *lower = i32::from(bias) * (t2 + t3);
+        *c12 = i32::from(bias) * (t2 + 2 * b22);
     }
 }
 
-/// Working memory of [`block`].
+/// Working memory of [`block`]: sums of codes, sums of weights, three tiles and four, and `comp` of three.
 struct Room {
     /// Rows of a half.
     half: usize,
@@ -196,6 +197,8 @@ struct Room {
     stride: usize,
     /// Bytes of one of the sums of codes.
     sum: usize,
+    /// Bytes of half a panel.
+    half_panel: usize,
     /// Values of a tile of accumulators.
     tile: usize,
 }
@@ -208,20 +211,24 @@ impl Room {
             half,
             stride,
             sum: half.saturating_mul(stride),
+            half_panel: tile.panel().panel_bytes(k) / 2,
             tile: (tile.mr * tile.nr).next_multiple_of(ALIGN / size_of::<i32>()),
         }
     }
 }
 
-/// Values of working memory that [`block`] needs: the sums of codes, three tiles and four, and corrections of
-/// three tiles.
+/// Values of working memory that [`block`] needs.
 pub(crate) fn room(tile: Tile, rows: usize, k: usize) -> usize {
     if !applies(rows, k) {
         return 0;
     }
     let room = Room::of(tile, rows, k);
+    let sums = room
+        .sum
+        .saturating_add(room.half_panel)
+        .saturating_mul(SUMS);
     let rest = 7 * room.tile + (3 * tile.nr).next_multiple_of(ALIGN / size_of::<i32>());
-    (room.sum.saturating_mul(SUMS) / size_of::<i32>()).saturating_add(rest)
+    (sums / size_of::<i32>()).saturating_add(rest)
 }
 
 /// What a block leaf is made of.
@@ -338,35 +345,37 @@ unsafe fn operands(
 ) -> ([Factors; 7], [FinishArgs; 4]) {
     let (first, nr) = (&args.first, args.tile.nr);
     let room = Room::of(args.tile, first.m, first.inputs);
-    let half_panel = nr * (first.k / 2);
-    let pair_bytes = pair_bytes(args.tile, first.inputs);
-    // SAFETY: the caller promises the pair, with its sums, and working memory.
+    let half_panel = room.half_panel;
+    // SAFETY: the caller promises the pair, with its corrections, and working memory.
     unsafe {
         let own = first.b.add(pair * 4 * half_panel);
-        let sums = args.weight_sums.add(pair * pair_bytes);
-        let b = |index: usize| (own.add(index * half_panel), 4 * half_panel);
-        let t = |index: usize| (sums.add(index * half_panel), pair_bytes);
-        let weights = [b(0), b(1), t(1), t(2), t(3), t(0), b(3)];
+        let sums = args.room.cast::<i8>().add(SUMS * room.sum);
+        let [b11, b21, b12, b22] = [0, 1, 2, 3].map(|index| own.add(index * half_panel));
+        let [t1, t2, t3, t4] = [0, 1, 2, 3].map(|index| sums.add(index * half_panel));
+        let weights = [b11, b21, t2, t3, t4, t1, b22];
+        // Each before it is needed.
+        let made = [(b12, b11, t1), (b22, t1, t2), (b22, b12, t3), (b21, t2, t4)];
         let mut factors = [Factors {
             a: first.a,
             a_stride: 0,
             b: own,
             next: Next::none(own),
+            make: None,
         }; 7];
-        for ((factors, codes), weights) in factors.iter_mut().zip(codes).zip(weights) {
+        for ((factors, codes), b) in factors.iter_mut().zip(codes).zip(weights) {
             (factors.a, factors.a_stride) = *codes;
-            let (b, next) = weights;
             factors.b = b;
-            factors.next = Next {
-                at: b.wrapping_add(next),
-                bytes: half_panel,
+        }
+        for (index, (from, less, to)) in made.into_iter().enumerate() {
+            factors[index].make = Some(Difference { from, less, to });
+            factors[index].next = Next {
+                at: own.wrapping_add((4 + index) * half_panel),
+                per_row: half_panel.div_ceil(room.half),
             };
         }
 
-        let corrections = sums.add(SUMS * half_panel).cast::<i32>();
-        let tiles = args
-            .room
-            .add(SUMS * room.sum / size_of::<i32>() + 3 * room.tile);
+        let corrections = args.corrections.add(pair * CORRECTIONS * nr);
+        let tiles = sums.add(SUMS * half_panel).cast::<i32>().add(3 * room.tile);
         let comps = tiles.add(4 * room.tile);
         let outputs = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(lower, next)| {
             let mut output = args.output(2 * pair + next, lower * room.half, room.half);
@@ -409,13 +418,15 @@ unsafe fn halves_of<K>(
             (leaf.sink)(c21),
             (leaf.sink)(c22),
         ];
-        let between = args.room.add(SUMS * room.sum / size_of::<i32>());
+        let sums = SUMS * (room.sum + room.half_panel);
+        let between = args.room.add(sums / size_of::<i32>());
         let count = room.half.div_ceil(args.tile.mr);
         for number in 0..count {
             let row = number * room.half / count;
             let m = (number + 1) * room.half / count - row;
             let share = |factors: Factors| Factors {
-                next: factors.next.share(row..row + m, room.half),
+                next: factors.next.after(row),
+                make: factors.make.filter(|_| row == 0),
                 ..factors
             };
             let tiles = TilesArgs {

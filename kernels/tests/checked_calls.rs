@@ -60,7 +60,7 @@ impl Operands {
         };
         let panel = Panels {
             bytes: &self.panels[..panel],
-            sums: &[],
+            corrections: &[],
             max: self.max_weight,
         };
         !refused(|| self.kernel.run(codes, panel, &mut self.sums))
@@ -76,11 +76,10 @@ impl Operands {
             k,
             max: self.max_code,
         };
-        let sums = self.kernel.sums_bytes(columns.div_ceil(nr), k);
-        let sums = Guarded::<i8>::aligned(sums);
+        let corrections = vec![0; self.kernel.corrections(columns.div_ceil(nr), k)];
         let panels = Panels {
             bytes: &self.panels,
-            sums: &sums,
+            corrections: &corrections,
             max: self.max_weight,
         };
         let constants = (vec![0; 4 * nr], vec![1.0; 4 * nr], vec![0.0; 4 * nr]);
@@ -296,7 +295,7 @@ fn products_of_nothing_do_nothing() {
                 };
                 let panels = Panels {
                     bytes: &[],
-                    sums: &[],
+                    corrections: &[],
                     max: 1,
                 };
                 let y = empty_output(destination, rows, cols);

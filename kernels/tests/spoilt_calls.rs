@@ -75,7 +75,7 @@ impl Product {
         };
         let panels = Panels {
             bytes: &panel[self.panel_past..],
-            sums: &[],
+            corrections: &[],
             max: 6,
         };
         let product = message(|| kernel.run(codes, panels, &mut sums[self.sums_past..]));

@@ -268,7 +268,7 @@ impl DynamicMatmul {
                 codes,
                 Panels {
                     bytes,
-                    sums: &[],
+                    corrections: &[],
                     max: LEVELS,
                 },
                 accumulators,

@@ -242,7 +242,7 @@ impl DynamicProduct<'_> {
         };
         let panels = Panels {
             bytes: self.operand.panels,
-            sums: &[],
+            corrections: &[],
             max: LEVELS,
         };
         let epilogue = kernels.epilogue(Destination::Store(y.elem()));

@@ -1,5 +1,6 @@
 //! Weight codes in the form that one kernel's layout asks for, packed once when a layer is built.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -14,9 +15,9 @@ use super::memory::{Aligned, aligned};
 pub(crate) struct PackedWeights {
     panels: Aligned<i8>,
     /// Of each pair of panels, for a kernel that reads such.
-    sums: Aligned<i8>,
-    /// Bytes of those of one pair.
-    pair_sums: usize,
+    corrections: Vec<i32>,
+    /// Those of one pair.
+    of_pair: usize,
     layout: PanelLayout,
     padded_k: usize,
     /// Largest magnitude of a code.
@@ -38,24 +39,24 @@ impl PackedWeights {
             .packed_len(n, k)
             .expect("as many codes fit the address space");
         let mut panels = aligned(len);
-        let (bytes, pair_sums) = (layout.panel_bytes(k), kernel.sums_bytes(2, k));
+        let (bytes, of_pair) = (layout.panel_bytes(k), kernel.corrections(2, k));
         let channels = codes.chunks(layout.nr * k);
         let each = channels.zip(panels.chunks_exact_mut(bytes));
         executor.for_each(layout.panels(n), each, |(codes, panel)| {
             layout.pack(codes, k, codes.len() / k, k, panel);
         });
-        let mut sums = aligned(kernel.sums_bytes(layout.panels(n), k));
-        if !sums.is_empty() {
+        let mut corrections = vec![0; kernel.corrections(layout.panels(n), k)];
+        if !corrections.is_empty() {
             let pairs = panels.chunks_exact(2 * bytes);
-            let each = pairs.zip(sums.chunks_exact_mut(pair_sums));
-            executor.for_each(layout.panels(n) / 2, each, |(pair, sums)| {
-                kernel.sum_weights(pair, k, sums);
+            let each = pairs.zip(corrections.chunks_exact_mut(of_pair));
+            executor.for_each(layout.panels(n) / 2, each, |(pair, corrections)| {
+                kernel.correct(pair, k, corrections);
             });
         }
         PackedWeights {
             panels,
-            sums,
-            pair_sums,
+            corrections,
+            of_pair,
             layout,
             padded_k: padded_k(k),
             max,
@@ -65,16 +66,17 @@ impl PackedWeights {
     /// The panels of output channels `range.start · NR .. range.end · NR`.
     pub(crate) fn panels(&self, range: Range<usize>) -> Panels<'_> {
         let bytes = self.padded_k * self.layout.nr;
+        let pairs = range.start / 2 * self.of_pair..range.end / 2 * self.of_pair;
         Panels {
             bytes: &self.panels[range.start * bytes..range.end * bytes],
-            sums: &self.sums[range.start / 2 * self.pair_sums..range.end / 2 * self.pair_sums],
+            corrections: &self.corrections[pairs],
             max: self.max,
         }
     }
 
-    /// Bytes of all panels, and of the sums beside them.
+    /// Bytes of all panels, and of the corrections beside them.
     pub(crate) fn bytes(&self) -> usize {
-        self.panels.len() + self.sums.len()
+        self.panels.len() + size_of_val(&*self.corrections)
     }
 
     /// The codes again, row-major `[n, k]`.

@@ -17,9 +17,9 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::tiles::{self, TileFn};
+use super::tiles::{self, TileFn, subtract};
 use crate::leaf::{Accumulators, BlockArgs, MicroArgs, block_by_steps};
-use crate::strassen::{self, Bias, Factors, Leaf, Registers, TilesArgs, TilesFn};
+use crate::strassen::{self, Bias, Difference, Factors, Leaf, Registers, TilesArgs, TilesFn};
 
 const NR: usize = 8;
 
@@ -62,7 +62,7 @@ unsafe fn tile<const R: usize, const S: usize>(args: &MicroArgs, row: usize) {
     // multiple of 16; `c` holds `m · NR` values.
     unsafe {
         let a = args.a.add(row * stride);
-        multiply(&mut acc, a, stride, args.b, args.inputs);
+        multiply(&mut acc, a, stride, args.b, args.inputs, None);
         for r in 0..R {
             for half in 0..2 {
                 let mut sums = acc[0][r][half];
@@ -88,10 +88,12 @@ unsafe fn multiply<const R: usize, const S: usize>(
     stride: usize,
     mut b: *const i8,
     inputs: usize,
+    make: Option<Difference>,
 ) {
     // SAFETY: the caller promises the codes and the weights.
     unsafe {
         let mut a = a.cast::<i8>();
+        let mut at = 0;
         let end = a.add(inputs.next_multiple_of(16));
         while a < end {
             let mut codes = [vdupq_n_s8(0); R];
@@ -104,6 +106,10 @@ unsafe fn multiply<const R: usize, const S: usize>(
             step::<R, 3>(&mut acc[3 % S], &codes, b);
             a = a.add(16);
             b = b.add(NR * 16);
+            if let Some(make) = make {
+                subtract::<{ NR * 16 }>(make, at);
+                at += NR * 16;
+            }
         }
     }
 }
@@ -222,14 +228,13 @@ impl<const R: usize> Registers<Accumulators> for Four<R> {
         let stride = factors.a_stride;
         // SAFETY: the caller promises the rows and the weights; `k` is a multiple of 64.
         unsafe {
-            multiply(
-                &mut self.0,
-                factors.a.add(row * stride),
-                stride,
-                factors.b,
-                k,
-            )
-        };
+            let a = factors.a.add(row * stride);
+            // Two loops, of which most tiles take the second.
+            match factors.make {
+                Some(make) => multiply(&mut self.0, a, stride, factors.b, k, Some(make)),
+                None => multiply(&mut self.0, a, stride, factors.b, k, None),
+            }
+        }
     }
 
     #[inline(always)]

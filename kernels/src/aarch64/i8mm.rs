@@ -19,9 +19,11 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::tiles::{self, TileFn};
+use super::tiles::{self, TileFn, subtract};
 use crate::leaf::{Accumulators, BlockArgs, MicroArgs, block_by_steps};
-use crate::strassen::{self, Bias, Factors, Leaf, MAX_CODE, Registers, TilesArgs, TilesFn};
+use crate::strassen::{
+    self, Bias, Difference, Factors, Leaf, MAX_CODE, Registers, TilesArgs, TilesFn,
+};
 
 const NR: usize = 24;
 const KR: usize = 8;
@@ -58,7 +60,7 @@ unsafe fn tile<const R: usize, const P: usize>(args: &MicroArgs, row: usize) {
     // multiple of 16; `c` holds `m · NR` values.
     unsafe {
         let a = args.a.add(row * stride);
-        multiply::<R, P>(&mut acc, a, stride, args.b, args.inputs);
+        multiply::<R, P>(&mut acc, a, stride, args.b, args.inputs, None);
         store_rows::<R, P>(&acc, None, args.c.add(row * NR));
     }
 }
@@ -76,9 +78,11 @@ unsafe fn multiply<const R: usize, const P: usize>(
     stride: usize,
     mut b: *const i8,
     inputs: usize,
+    make: Option<Difference>,
 ) {
     // SAFETY: the caller promises the codes and the weights.
     unsafe {
+        let mut at = 0;
         let end = a.add(inputs.next_multiple_of(2 * KR));
         while a < end {
             let [mut first, mut second] = [[vdupq_n_u8(0); P]; 2];
@@ -99,6 +103,10 @@ unsafe fn multiply<const R: usize, const P: usize>(
                 b = b.add(NR * KR);
             }
             a = a.add(2 * KR);
+            if let Some(make) = make {
+                subtract::<{ NR * 2 * KR }>(make, at);
+                at += NR * 2 * KR;
+            }
         }
     }
 }
@@ -226,7 +234,13 @@ impl<const R: usize, const P: usize> Registers<Accumulators> for Four<R, P> {
         // SAFETY: the caller promises the rows and the weights; `k` is a multiple of 64.
         unsafe {
             let a = factors.a.add(row * stride);
-            multiply::<R, P>(&mut self.0, a, stride, factors.b, k);
+            // Two loops, of which most tiles take the second.
+            match factors.make {
+                Some(make) => {
+                    multiply::<R, P>(&mut self.0, a, stride, factors.b, k, Some(make));
+                }
+                None => multiply::<R, P>(&mut self.0, a, stride, factors.b, k, None),
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use core::arch::aarch64::*;
 
 use crate::leaf::MicroArgs;
+use crate::strassen::Difference;
 
 /// A register tile: computes rows `row..row + R` for its number of rows `R`.
 pub(super) type TileFn = unsafe fn(&MicroArgs, usize);
@@ -27,4 +28,20 @@ pub(super) unsafe fn for_each_tile(args: &MicroArgs, tiles: &[TileFn]) {
 #[inline]
 pub(super) fn add_lanes([a, b, c, d]: [int32x4_t; 4]) -> int32x4_t {
     vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d))
+}
+
+/// Makes `N` weights of a difference, a multiple of 16, from the one at `at` on.
+///
+/// # Safety
+///
+/// The CPU has NEON; the weights exist.
+#[inline(always)]
+pub(super) unsafe fn subtract<const N: usize>(make: Difference, at: usize) {
+    for at in (at..at + N).step_by(16) {
+        // SAFETY: the caller promises the weights.
+        unsafe {
+            let difference = vsubq_s8(vld1q_s8(make.from.add(at)), vld1q_s8(make.less.add(at)));
+            vst1q_s8(make.to.add(at), difference);
+        }
+    }
 }

@@ -144,8 +144,8 @@ fn check_sizes<C: Cell>(block: &Block, way: &Way<C>) {
             let panel = kernel.tile.panel();
             let mut packed = Guarded::<i8>::aligned(panel.packed_len(n, k).unwrap());
             panel.pack(&weights, k, n, k, &mut packed);
-            let mut sums = Guarded::<i8>::aligned(kernel.sums_bytes(panel.panels(n), k));
-            kernel.sum_weights(&packed, k, &mut sums);
+            let mut corrections = Guarded::<i32>::new(kernel.corrections(panel.panels(n), k));
+            kernel.correct(&packed, k, &mut corrections);
             let stride = codes_stride(k) * kernel.code_bytes();
             let mut a = Guarded::<u8>::new((m - 1) * stride + padded_k(k) * kernel.code_bytes());
             for (r, row) in codes.chunks_exact(k).enumerate() {
@@ -186,7 +186,7 @@ fn check_sizes<C: Cell>(block: &Block, way: &Way<C>) {
             };
             let panels = Panels {
                 bytes: &packed,
-                sums: &sums,
+                corrections: &corrections,
                 max: width.1,
             };
             kernel.run_block(operand, panels, epilogue, channels, &mut working, out);

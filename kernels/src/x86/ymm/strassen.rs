@@ -43,7 +43,12 @@ impl<D: Dot, const R: usize> Registers<Accumulators> for Tile<D, R> {
         // SAFETY: the caller promises the rows and the weights; `k` is a multiple of 64.
         unsafe {
             let a = factors.a.add(row * factors.a_stride);
-            multiply::<D, R, 1>(&mut self.0, rows(a, factors.a_stride), factors.b, k);
+            let rows = rows(a, factors.a_stride);
+            // Two loops, of which most tiles take the second.
+            match factors.make {
+                Some(make) => multiply::<D, R, 1>(&mut self.0, rows, factors.b, k, Some(make)),
+                None => multiply::<D, R, 1>(&mut self.0, rows, factors.b, k, None),
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use crate::arch::tiles::{TileFn, for_each_tile};
 use crate::leaf::{Accumulators, BlockArgs, MicroArgs, panel_by_steps};
 use crate::output::Destination as To;
 use crate::spec::Activation;
+use crate::strassen::Difference;
 use crate::view::Elem;
 
 /// The register tiles of a micro-kernel.
@@ -130,7 +131,7 @@ pub(in crate::arch) unsafe fn tile<D: Dot, K: Sink, const R: usize, const S: usi
     unsafe {
         let mut acc = [[[_mm256_setzero_si256(); 2]; R]; S];
         let rows = rows::<R>(args.a.add(row * args.a_stride), args.a_stride);
-        multiply::<D, R, S>(&mut acc, rows, args.b, args.inputs);
+        multiply::<D, R, S>(&mut acc, rows, args.b, args.inputs, None);
         for r in 0..R {
             let mut sums = acc[0][r];
             for acc in &acc[1..] {
@@ -143,22 +144,33 @@ pub(in crate::arch) unsafe fn tile<D: Dot, K: Sink, const R: usize, const S: usi
 }
 
 /// Adds the products of `inputs` inputs, a multiple of 4 and rounded up to one of `4 · S`: the codes of
-/// `rows` with the weights at `b`.
+/// `rows` with the weights at `b`. Meanwhile `make` is made, of as many weights.
 ///
 /// # Safety
 ///
-/// The CPU has AVX2 and what `D` needs; codes and weights exist, and `b` is aligned to 64 bytes.
+/// The CPU has AVX2 and what `D` needs; codes and weights exist, and `b` and what is made are aligned to 64
+/// bytes.
 #[inline(always)]
 pub(super) unsafe fn multiply<D: Dot, const R: usize, const S: usize>(
     acc: &mut [[[__m256i; 2]; R]; S],
     rows: [*const u8; R],
     mut b: *const i8,
     inputs: usize,
+    make: Option<Difference>,
 ) {
     // SAFETY: the caller promises the codes and the weights.
     unsafe {
+        let mut at = 0;
         for k in (0..inputs).step_by(4 * S) {
             for (s, acc) in acc.iter_mut().enumerate() {
+                if let Some(Difference { from, less, to }) = make {
+                    for at in [at, at + 32] {
+                        let from = _mm256_load_si256(from.add(at).cast());
+                        let less = _mm256_load_si256(less.add(at).cast());
+                        _mm256_store_si256(to.add(at).cast(), _mm256_sub_epi8(from, less));
+                    }
+                    at += NR * 4;
+                }
                 let b0 = _mm256_load_si256(b.cast());
                 let b1 = _mm256_load_si256(b.add(32).cast());
                 b = b.add(NR * 4);

@@ -74,7 +74,12 @@ impl<K: Sink, const R: usize> Registers<K> for Tile<R> {
         // SAFETY: the caller promises the rows and the weights; `k` is a multiple of 64.
         unsafe {
             let a = factors.a.add(row * stride);
-            multiply(&mut self.0, a, stride, factors.b, k, factors.next);
+            let (b, next) = (factors.b, factors.next);
+            // Two loops, of which most tiles take the second.
+            match factors.make {
+                Some(make) => multiply(&mut self.0, a, stride, b, k, next, Some(make)),
+                None => multiply(&mut self.0, a, stride, b, k, next, None),
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use core::arch::x86_64::*;
 use super::sink::{NR, Sink};
 use crate::arch::tiles::TileFn;
 use crate::leaf::{MicroArgs, Next};
+use crate::strassen::Difference;
 
 /// Rows of the tallest tile.
 pub(in crate::arch) const MR: usize = 12;
@@ -76,8 +77,15 @@ unsafe fn tile<K: Sink, const R: usize, const S: usize, const W: usize>(
     unsafe {
         let a = args.a.add(row * args.a_stride);
         let inputs = args.inputs.next_multiple_of(4 * S);
-        let next = args.next.share(row..row + R, args.m);
-        multiply(&mut acc, a, args.a_stride, args.b, inputs, next);
+        multiply(
+            &mut acc,
+            a,
+            args.a_stride,
+            args.b,
+            inputs,
+            args.next.after(row),
+            None,
+        );
         for r in 0..R {
             let mut sums = [_mm512_setzero_si512(); 2];
             sums[..W].copy_from_slice(&acc[0][r]);
@@ -92,13 +100,13 @@ unsafe fn tile<K: Sink, const R: usize, const S: usize, const W: usize>(
 }
 
 /// Adds the products of `inputs` inputs, a multiple of `4 · S`: codes from `a` on, in rows that begin
-/// `stride` bytes apart, and the weights at `b`. Those `ahead` bytes behind these are prefetched.
-/// `#[inline(always)]`, so that it takes on the instruction set of its caller and the accumulators stay in
-/// registers around it.
+/// `stride` bytes apart, and the weights at `b`. Meanwhile `next` is fetched and `make` made, of as many
+/// weights. `#[inline(always)]`, so that it takes on the instruction set of its caller and the accumulators
+/// stay in registers around it.
 ///
 /// # Safety
 ///
-/// The CPU has AVX-512 with VNNI; codes and weights exist, and `b` is aligned to 64 bytes.
+/// The CPU has AVX-512 with VNNI; codes and weights exist, and `b` and what is made are aligned to 64 bytes.
 #[inline(always)]
 pub(super) unsafe fn multiply<const R: usize, const S: usize, const W: usize>(
     acc: &mut [[[__m512i; W]; R]; S],
@@ -107,12 +115,14 @@ pub(super) unsafe fn multiply<const R: usize, const S: usize, const W: usize>(
     mut b: *const i8,
     inputs: usize,
     next: Next,
+    make: Option<Difference>,
 ) {
     // SAFETY: the caller promises the codes and the weights.
     unsafe {
         let end = a.add(inputs);
         // In a step at most as much as a step reads: 128 bytes.
-        let (mut fetched, fetch) = (next.at, (4 * next.bytes).div_ceil(inputs));
+        let (mut fetched, fetch) = (next.at, (4 * R * next.per_row).div_ceil(inputs));
+        let mut at = 0;
         while a < end {
             for acc in acc.iter_mut() {
                 let mut weights = [_mm512_setzero_si512(); W];
@@ -124,6 +134,14 @@ pub(super) unsafe fn multiply<const R: usize, const S: usize, const W: usize>(
                     _mm_prefetch::<_MM_HINT_T1>(fetched);
                     _mm_prefetch::<_MM_HINT_T1>(fetched.wrapping_add(64));
                     fetched = fetched.wrapping_add(fetch);
+                }
+                if let Some(Difference { from, less, to }) = make {
+                    for at in [at, at + 64] {
+                        let from = _mm512_load_si512(from.add(at).cast());
+                        let less = _mm512_load_si512(less.add(at).cast());
+                        _mm512_store_si512(to.add(at).cast(), _mm512_sub_epi8(from, less));
+                    }
+                    at += NR * 4;
                 }
                 b = b.add(NR * 4);
                 for (r, acc) in acc.iter_mut().enumerate() {

@@ -69,7 +69,7 @@ fn check(kernel: Ready<MicroKernel>) -> bool {
     };
     let panels = Panels {
         bytes: panel,
-        sums: &[],
+        corrections: &[],
         max: max_weight,
     };
     kernel.run(codes, panels, &mut o.sums);
