@@ -5,9 +5,10 @@ use noisyquant::Norm;
 use super::{
     memory::{Buffers, Sizes},
     named::{NamedTensor, norm_tensors},
+    operation::Operation,
     patches,
     positions::{self, Resampling},
-    run::{MlpLayers, Operation, Rows, Run},
+    run::{MlpLayers, Rows, Run},
     source::Source,
 };
 use crate::{
