@@ -1,5 +1,6 @@
 //! Models: their layers, the memory that they run in, and the forward pass.
 
+mod attended;
 mod attention;
 mod digest;
 mod forward;

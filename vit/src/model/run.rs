@@ -6,14 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use noisyquant::{Activation, Executor, Input, MatMut, MatRef, Mlp, Norm};
+use noisyquant::{Activation, Executor, Input, MatMut, MatRef, Mlp, Norm, QuantLinear};
 use rayon::prelude::*;
 
 use super::{layer::Layer, operation::Operation};
 use crate::{
     error::Error,
     ops::{
-        self, Arithmetic, AttentionScratch, AttentionSizes, Bias, Heads, Linear, Lines, scratch,
+        self, Arithmetic, AttentionScratch, AttentionSizes, Bias, Heads, Linear, Lines, Mixed,
+        scratch,
     },
 };
 
@@ -168,9 +169,9 @@ fn parts(rows: usize, threads: usize) -> usize {
 
 /// A forward pass: layers that run one after the other, on all rows or on parts of them at a time.
 pub(crate) struct Run<'a, 'h> {
-    lane: Lane<'a, 'h>,
+    pub(super) lane: Lane<'a, 'h>,
     parts: Vec<LayerScratch<'a>>,
-    arithmetic: Arithmetic,
+    pub(super) arithmetic: Arithmetic,
     attention: AttentionScratch<'a>,
 }
 
@@ -198,7 +199,7 @@ impl MlpLayers {
 
 /// Some rows on their way through the layers, and what running those takes.
 pub(crate) struct Lane<'a, 'h> {
-    layers: &'a [Layer],
+    pub(super) layers: &'a [Layer],
     mlps: &'a Mlps,
     /// Which row of all is the first of these.
     first_row: usize,
@@ -262,6 +263,19 @@ impl<'a, 'h> Run<'a, 'h> {
         qkv: &[f32],
         bias: Option<Bias<'_>>,
         mixed: &mut [f32],
+    ) -> Result<(), Error> {
+        let mixed = Mixed::numbers(mixed, heads.width);
+        self.attend_into(layer, heads, qkv, bias, mixed)
+    }
+
+    /// The same, written as `mixed` says.
+    pub(super) fn attend_into(
+        &mut self,
+        layer: usize,
+        heads: Heads,
+        qkv: &[f32],
+        bias: Option<Bias<'_>>,
+        mixed: Mixed<'_>,
     ) -> Result<(), Error> {
         let done = heads.attend(self.arithmetic, qkv, bias, mixed, &mut self.attention);
         done.map_err(Error::layer(&self.lane.layers[layer].name))?;
@@ -365,16 +379,27 @@ impl Lane<'_, '_> {
             self.linear(index, input, update)?;
             return Ok(true);
         };
-        let LayerScratch { lines, executor } = &mut self.memory;
-        let (input, output) = (
-            rows(input, linear.in_features()),
-            noisyquant::Output::Added(rows_mut(x, linear.out_features())),
-        );
-        let none = Activation::Identity;
-        let done = linear.forward_with(input.into(), none, output, &mut scratch(lines), *executor);
-        done.map_err(Error::layer(&layer.name))?;
-        self.lap(Operation::linear(&layer.name));
+        let input = rows(input, linear.in_features()).into();
+        self.added(index, linear, input, x)?;
         Ok(false)
+    }
+
+    /// Add to `x` what layer number `index`, which is `linear`, makes of `input`.
+    pub(super) fn added(
+        &mut self,
+        index: usize,
+        linear: &QuantLinear,
+        input: Input<'_>,
+        x: &mut [f32],
+    ) -> Result<(), Error> {
+        let name = &self.layers[index].name;
+        let LayerScratch { lines, executor } = &mut self.memory;
+        let output = noisyquant::Output::Added(rows_mut(x, linear.out_features()));
+        let none = Activation::Identity;
+        let done = linear.forward_with(input, none, output, &mut scratch(lines), *executor);
+        done.map_err(Error::layer(name))?;
+        self.lap(Operation::linear(name));
+        Ok(())
     }
 
     /// Run layer number `index` on the norm of `x`, to which `rest`, what a branch has left, is added before.
