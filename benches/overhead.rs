@@ -80,6 +80,7 @@ impl BareGemm {
                 };
                 let panel = Panels {
                     bytes: panel,
+                    sums: &[],
                     max: 6,
                 };
                 self.kernel

@@ -55,6 +55,7 @@ impl Operands {
         };
         let panel = Panels {
             bytes: &self.panel,
+            sums: &[],
             max: 6,
         };
         kernel.run(codes, panel, black_box(&mut self.accumulators));

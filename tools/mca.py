@@ -78,7 +78,15 @@ NEON_KERNELS = [
         spread("sdot v{i}.4s, v30.16b, v31.4b[1]", 24), 24 * 16, ARM,
     ),
     Kernel(
+        "neondotprod_u6s6_8x8x4", "dotprod::four_tiles", r"sdot", 16,
+        spread("sdot v{i}.4s, v30.16b, v31.4b[1]", 24), 24 * 16, ARM,
+    ),
+    Kernel(
         "neoni8mm_u8s8_4x24x8", "i8mm::tile", r"usmmla", 32,
+        spread("usmmla v{i}.4s, v30.16b, v31.16b", 24), 24 * 32, ("neoverse-v1",),
+    ),
+    Kernel(
+        "neoni8mm_u6s6_4x24x8", "i8mm::four_tiles", r"usmmla", 32,
         spread("usmmla v{i}.4s, v30.16b, v31.16b", 24), 24 * 32, ("neoverse-v1",),
     ),
 ]
@@ -110,7 +118,15 @@ X86_KERNELS = [
         spread("{{vex}} vpdpbusd %ymm12, %ymm13, %ymm{i}", 12), 12 * 32, ("alderlake",),
     ),
     Kernel(
+        "avxvnni_u6s6_6x16x4", "avxvnni::four_tiles", r"(\{vex\}\s+)?vpdpbusd", 32,
+        spread("{{vex}} vpdpbusd %ymm12, %ymm13, %ymm{i}", 12), 12 * 32, ("alderlake",),
+    ),
+    Kernel(
         "avx512vnni_u8s8_12x32x4", "zmm::tile::tile", r"vpdpbusd", 64,
+        spread("vpdpbusd %zmm30, %zmm31, %zmm{i}", 24), 24 * 64, ("sapphirerapids",),
+    ),
+    Kernel(
+        "avx512vnni_u6s6_12x32x4", "zmm::strassen::four_tiles", r"vpdpbusd", 64,
         spread("vpdpbusd %zmm30, %zmm31, %zmm{i}", 24), 24 * 64, ("sapphirerapids",),
     ),
 ]

@@ -2,6 +2,7 @@
 //!
 //! A leaf trusts its arguments. The checked calls make them, and vouch for what the fields say.
 
+use core::ops::Range;
 use core::ptr;
 
 use crate::layout::Tile;
@@ -9,7 +10,7 @@ use crate::output::Destination;
 use crate::spec::{Activation, NormKind};
 
 /// What a micro-kernel leaf is given. The checked call vouches for it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct MicroArgs {
     /// `m` rows of `k` codes, each as wide as the row's `code_bytes` says.
     pub(crate) a: *const u8,
@@ -27,8 +28,12 @@ pub(crate) struct MicroArgs {
     pub(crate) c: *mut i32,
 }
 
+/// Dense rows of `NR` accumulators, aligned to 64 bytes, which a tile leaves in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accumulators(pub(crate) *mut i32);
+
 /// What a block leaf is given: the operands of many tiles. The checked call vouches for it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockArgs {
     /// Operands of the first panel; `panels` of them lie one after another. `c` is working memory
     /// of `step` rows.
@@ -39,9 +44,18 @@ pub(crate) struct BlockArgs {
     /// The row's tile and micro-kernel, for a block leaf that is made of them.
     pub(crate) tile: Tile,
     pub(crate) micro: unsafe fn(&MicroArgs),
-    /// Working memory for the row's `wide_panel` weights, aligned to 64 bytes.
-    #[allow(dead_code, reason = "not every architecture has a kernel that widens")]
-    pub(crate) wide_panel: *mut i16,
+    /// Working memory of the row's `room` for so many rows and inputs, aligned to 64 bytes.
+    #[allow(
+        dead_code,
+        reason = "not every architecture has a kernel that needs it"
+    )]
+    pub(crate) room: *mut i32,
+    /// Sums of weights, as many bytes for each pair of panels as the row's `sums` says, aligned to 64 bytes.
+    #[allow(
+        dead_code,
+        reason = "not every architecture has a kernel that needs them"
+    )]
+    pub(crate) weight_sums: *const i8,
     /// The epilogue, for a block leaf that has accumulators in memory; and its operands for the first row
     /// and panel: `m` and `n` are those of the whole output, `c` is not used.
     pub(crate) finish: unsafe fn(&FinishArgs),
@@ -51,6 +65,34 @@ pub(crate) struct BlockArgs {
 }
 
 impl BlockArgs {
+    /// Some of its rows in some of its panels, for a leaf that needs no other working memory.
+    ///
+    /// # Safety
+    ///
+    /// The rows and panels exist, one of each at least.
+    #[allow(dead_code, reason = "not every architecture has a kernel that asks")]
+    pub(crate) unsafe fn part(&self, rows: Range<usize>, panels: Range<usize>) -> BlockArgs {
+        let (first, nr) = (&self.first, self.tile.nr);
+        let columns = self.output.n.min(panels.end * nr) - panels.start * nr;
+        // SAFETY: the caller promises rows and panels.
+        unsafe {
+            BlockArgs {
+                first: MicroArgs {
+                    a: first.a.add(rows.start * first.a_stride),
+                    b: first.b.add(panels.start * nr * first.k),
+                    m: rows.len(),
+                    ..*first
+                },
+                panels: panels.len(),
+                output: FinishArgs {
+                    n: columns,
+                    ..self.output(panels.start, rows.start, rows.len())
+                },
+                ..*self
+            }
+        }
+    }
+
     /// Operands of the epilogue for `m` rows from `row` on in `panel`, whose accumulators are in
     /// `first.c`.
     ///
@@ -194,7 +236,7 @@ pub(crate) struct WidenArgs {
 }
 
 /// What an epilogue leaf is given. The checked call vouches for it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct FinishArgs {
     /// `m` rows of `c_stride` accumulators, of which `n` are used.
     pub(crate) c: *const i32,

@@ -61,6 +61,7 @@
 //! };
 //! let panels = Panels {
 //!     bytes: panel,
+//!     sums: &[],
 //!     max: 127,
 //! };
 //! kernel.run(codes, panels, &mut sums.0);
@@ -90,6 +91,7 @@ pub mod view;
 mod lanes;
 mod leaf;
 pub mod row;
+mod strassen;
 
 mod scalar;
 

@@ -128,6 +128,8 @@ pub struct Codes<'a> {
 pub struct Panels<'a> {
     /// Whole panels, one after another, aligned to 64 bytes; see [`layout`](crate::layout).
     pub bytes: &'a [i8],
+    /// [Sums](MicroKernel::sum_weights) of them, aligned to 64 bytes, for a kernel that reads such.
+    pub sums: &'a [i8],
     /// The largest magnitude of a weight: 128 where −128 occurs.
     pub max: u8,
 }
@@ -157,10 +159,9 @@ impl Ready<MicroKernel> {
     /// the output asks for) by `epilogue`, or by the kernel itself as that would, while the sums are in
     /// registers.
     ///
-    /// `b` holds the panels of the channels of `y`. `working` is memory for
-    /// [`wide_panel`](MicroKernel::wide_panel) weights of 16 bits and at least one tile of accumulators,
-    /// better a few: `wide_panel(k) / 2 + mr · nr` values or more. A call without rows or channels does
-    /// nothing.
+    /// `b` holds the panels of the channels of `y`. `working` is memory for what the kernel has a use for,
+    /// [`room`](MicroKernel::room), and at least one tile of accumulators, better a few: `room(rows, k) +
+    /// mr · nr` values or more. A call without rows or channels does nothing.
     ///
     /// # Panics
     ///
@@ -183,9 +184,13 @@ impl Ready<MicroKernel> {
             return;
         }
         assert!(codes.k <= MAX_K, "inputs");
-        let wide = self.wide_panel(codes.k) / 2;
-        assert!(working.len() >= wide + nr * mr, "working memory");
-        let (wide_panel, c) = working.split_at_mut(wide);
+        let sums = self.sums_bytes(panels, codes.k);
+        assert_eq!(b.sums.len(), sums, "sums of weights");
+        assert!(sums == 0 || aligned(b.sums), "alignment to 64 bytes");
+        let room = self.room(codes.rows, codes.k);
+        assert!(room.is_multiple_of(ALIGN / size_of::<i32>()), "whole lines");
+        assert!(working.len() >= room + nr * mr, "working memory");
+        let (room, c) = working.split_at_mut(room);
         let step = c.len() / nr;
         let args = BlockArgs {
             first: self.operands(codes, b, panels, c),
@@ -193,7 +198,8 @@ impl Ready<MicroKernel> {
             step,
             tile: self.tile,
             micro: self.micro,
-            wide_panel: wide_panel.as_mut_ptr().cast(),
+            room: room.as_mut_ptr(),
+            weight_sums: b.sums.as_ptr(),
             finish: epilogue.finish,
             destination: epilogue.destination,
             output: epilogue.operands(&[], panels * nr, channels, y),

@@ -6,6 +6,7 @@ use crate::leaf::{
     BlockArgs, FinishArgs, MicroArgs, NormArgs, QuantizeArgs, RaiseArgs, WidenArgs, block_by_steps,
 };
 use crate::output::Destination;
+use crate::strassen::{self, Bias};
 use crate::view::Elem;
 
 /// A row of the table: codes × packed weights → a block of i32 accumulators.
@@ -31,6 +32,8 @@ pub struct MicroKernel {
     /// as `u ^ 0x80`). Prologues store codes so, and the layer adds `code_offset · Σ_k wq[n, k]` to
     /// the correction of channel `n` in return.
     pub code_offset: u8,
+    /// For a kernel whose block leaf multiplies by Strassen's algorithm.
+    pub(crate) strassen: Option<Bias>,
     pub(crate) micro: unsafe fn(&MicroArgs),
     pub(crate) block: unsafe fn(&BlockArgs),
 }
@@ -94,6 +97,7 @@ impl MicroKernel {
         max_code: u8::MAX,
         max_weight: 128,
         code_offset: 0,
+        strassen: None,
         micro: unnamed,
         block: block_by_steps,
     };
@@ -104,11 +108,68 @@ impl MicroKernel {
         if self.widen.is_some() { 2 } else { 1 }
     }
 
-    /// 16-bit weights that the block leaf keeps in working memory, for `k` inputs: those of a panel
-    /// where the kernel reads 16-bit codes, else none.
-    pub const fn wide_panel(&self, k: usize) -> usize {
-        match self.widen {
-            Some(_) => self.tile.panel().panel_bytes(k),
+    /// Whether a block of `rows` rows of `k` inputs is multiplied by Strassen's algorithm, with seven
+    /// products in place of eight.
+    pub fn is_strassen(&self, rows: usize, k: usize) -> bool {
+        self.strassen.is_some() && strassen::applies(rows, k)
+    }
+
+    /// Panels that belong together: a call of the block leaf takes whole pairs, but for the last panel, of a
+    /// kernel that reads [sums](Self::sums_bytes) of two.
+    pub fn together(&self) -> usize {
+        if self.strassen.is_some() { 2 } else { 1 }
+    }
+
+    /// Bytes of sums of weights that the block leaf reads beside `panels` panels of `k` inputs.
+    ///
+    /// # Panics
+    ///
+    /// If that overflows.
+    pub fn sums_bytes(&self, panels: usize, k: usize) -> usize {
+        let pair = self
+            .strassen
+            .map_or(0, |_| strassen::pair_bytes(self.tile, k));
+        (panels / 2)
+            .checked_mul(pair)
+            .expect("sums of weights: expected fewer bytes than memory has")
+    }
+
+    /// Makes the sums of weights of `panels`, whole panels of `k` inputs.
+    ///
+    /// # Panics
+    ///
+    /// If `sums` is not [`sums_bytes`](Self::sums_bytes) long, or a weight is larger than the kernel is
+    /// [exact for](Self::is_exact_for).
+    pub fn sum_weights(&self, panels: &[i8], k: usize, sums: &mut [i8]) {
+        let panel = self.tile.panel().panel_bytes(k);
+        let bytes = self.sums_bytes(panels.len() / panel, k);
+        assert_eq!(sums.len(), bytes, "sums of weights");
+        let Some(bias) = self.strassen.filter(|_| bytes > 0) else {
+            return;
+        };
+        let most = i8::try_from(self.max_weight).unwrap_or(i8::MAX);
+        assert!(
+            panels.iter().all(|w| (-most..=most).contains(w)),
+            "weights to {most}"
+        );
+        let pair_bytes = strassen::pair_bytes(self.tile, k);
+        let pairs = panels.chunks_exact(2 * panel);
+        for (pair, sums) in pairs.zip(sums.chunks_exact_mut(pair_bytes)) {
+            strassen::sum_weights(pair, self.tile, bias, sums);
+        }
+    }
+
+    /// Values of working memory that the block leaf has a use for beside accumulators, for blocks of `rows`
+    /// rows of `k` inputs: whole cache lines. More rows never take less.
+    ///
+    /// # Panics
+    ///
+    /// If that overflows.
+    pub fn room(&self, rows: usize, k: usize) -> usize {
+        match self.strassen {
+            Some(_) => strassen::room(self.tile, rows, k),
+            // A panel of 16-bit weights.
+            None if self.widen.is_some() => self.tile.panel().panel_bytes(k) / 2,
             None => 0,
         }
     }

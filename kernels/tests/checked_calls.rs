@@ -60,6 +60,7 @@ impl Operands {
         };
         let panel = Panels {
             bytes: &self.panels[..panel],
+            sums: &[],
             max: self.max_weight,
         };
         !refused(|| self.kernel.run(codes, panel, &mut self.sums))
@@ -75,8 +76,11 @@ impl Operands {
             k,
             max: self.max_code,
         };
+        let sums = self.kernel.sums_bytes(columns.div_ceil(nr), k);
+        let sums = Guarded::<i8>::aligned(sums);
         let panels = Panels {
             bytes: &self.panels,
+            sums: &sums,
             max: self.max_weight,
         };
         let constants = (vec![0; 4 * nr], vec![1.0; 4 * nr], vec![0.0; 4 * nr]);
@@ -85,7 +89,7 @@ impl Operands {
             scale: &constants.1,
             bias: &constants.2,
         };
-        let mut working = Guarded::<i32>::aligned(64 * nr + self.kernel.wide_panel(2 * k));
+        let mut working = Guarded::<i32>::aligned(64 * nr + self.kernel.room(2, 2 * k));
         let mut y = vec![0f32; 2 * columns];
         let y = MatMut::new(&mut y, 2, columns, columns).unwrap();
         !refused(|| {
@@ -290,7 +294,11 @@ fn products_of_nothing_do_nothing() {
                     k: 64,
                     max: 1,
                 };
-                let panels = Panels { bytes: &[], max: 1 };
+                let panels = Panels {
+                    bytes: &[],
+                    sums: &[],
+                    max: 1,
+                };
                 let y = empty_output(destination, rows, cols);
                 kernel.run_block(codes, panels, epilogue, NO_CHANNELS, &mut [], y);
                 if rows == 0 {

@@ -51,7 +51,7 @@ impl Product {
             stride: K * kernel.code_bytes(),
             codes: 2 * K * kernel.code_bytes(),
             panel: K * nr,
-            sums: kernel.wide_panel(K) / 2 + nr * kernel.tile.mr.max(2),
+            sums: kernel.room(2, K) + nr * kernel.tile.mr.max(2),
             panel_past: 0,
             sums_past: 0,
             rows: 2,
@@ -75,6 +75,7 @@ impl Product {
         };
         let panels = Panels {
             bytes: &panel[self.panel_past..],
+            sums: &[],
             max: 6,
         };
         let product = message(|| kernel.run(codes, panels, &mut sums[self.sums_past..]));
@@ -274,7 +275,7 @@ fn a_spoilt_product_or_block_stops_at_its_assertion() {
 
 /// Working memory of one value less than a tile.
 fn short_working(kernel: Ready<MicroKernel>) -> usize {
-    kernel.wide_panel(K) / 2 + kernel.tile.nr * kernel.tile.mr - 1
+    kernel.room(2, K) + kernel.tile.nr * kernel.tile.mr - 1
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use noisyquant_kernels::isa::Isa;
-use noisyquant_kernels::layout::PanelLayout;
 use rayon::prelude::*;
 
 use super::compensate::Factor;
@@ -62,7 +61,7 @@ struct Quantized {
 #[derive(Debug)]
 struct Packed {
     codes: Arc<[i8]>,
-    layout: PanelLayout,
+    kernel: &'static str,
     panels: Arc<PackedWeights>,
 }
 
@@ -170,13 +169,13 @@ impl<'a> Problem<'a> {
     /// The layer of `numbers` on this instruction set.
     pub(crate) fn layer(&self, numbers: &Numbers) -> Result<QuantLinear, Error> {
         let kernels = numbers.kernels(Some(self.isa))?;
-        let layout = kernels.micro.tile.panel();
-        let same = |p: &Packed| Arc::ptr_eq(&p.codes, &numbers.codes) && p.layout == layout;
+        let kernel = kernels.micro.name;
+        let same = |p: &Packed| Arc::ptr_eq(&p.codes, &numbers.codes) && p.kernel == kernel;
         let packed = self.last_packed.take().filter(same);
         let packed = packed.unwrap_or_else(|| Packed {
             codes: numbers.codes.clone(),
-            layout,
-            panels: Arc::new(numbers.pack(layout)),
+            kernel,
+            panels: Arc::new(numbers.pack(&kernels.micro)),
         });
         let panels = packed.panels.clone();
         *self.last_packed.borrow_mut() = Some(packed);

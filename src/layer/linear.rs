@@ -47,7 +47,7 @@ impl QuantLinear {
     pub fn from_numbers(numbers: Numbers, isa: Option<Isa>) -> Result<QuantLinear, Error> {
         numbers.check()?;
         let kernels = numbers.kernels(isa)?;
-        let weights = Arc::new(numbers.pack(kernels.micro.tile.panel()));
+        let weights = Arc::new(numbers.pack(&kernels.micro));
         QuantLinear::assemble(&numbers, kernels, weights, Executor::serial())
     }
 

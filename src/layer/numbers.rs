@@ -6,7 +6,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use noisyquant_kernels::isa::Isa;
-use noisyquant_kernels::layout::{PanelLayout, padded_k};
+use noisyquant_kernels::layout::padded_k;
+use noisyquant_kernels::row::MicroKernel;
 use noisyquant_kernels::spec::{self, Twin};
 
 use super::affine::Affine;
@@ -279,9 +280,9 @@ impl Numbers {
         most.unsigned_abs() + u8::from(least)
     }
 
-    /// The weight codes as a kernel of this layout reads them.
-    pub(crate) fn pack(&self, layout: PanelLayout) -> PackedWeights {
-        PackedWeights::pack(&self.codes, self.in_features(), self.max_weight(), layout)
+    /// The weight codes as this kernel reads them.
+    pub(crate) fn pack(&self, kernel: &MicroKernel) -> PackedWeights {
+        PackedWeights::pack(&self.codes, self.in_features(), self.max_weight(), kernel)
     }
 
     /// The kernels that are exact for these numbers, on `isa` or as [`select::choose`] says.

@@ -264,7 +264,15 @@ impl DynamicMatmul {
         };
         let panels = room.panels.chunks_exact(padded * nr);
         for (bytes, sums) in panels.zip(room.sums.chunks_exact_mut(nr)) {
-            micro.run(codes, Panels { bytes, max: LEVELS }, accumulators);
+            micro.run(
+                codes,
+                Panels {
+                    bytes,
+                    sums: &[],
+                    max: LEVELS,
+                },
+                accumulators,
+            );
             sums.copy_from_slice(accumulators);
         }
         Ok(DynamicOperand {

@@ -242,6 +242,7 @@ impl DynamicProduct<'_> {
         };
         let panels = Panels {
             bytes: self.operand.panels,
+            sums: &[],
             max: LEVELS,
         };
         let epilogue = kernels.epilogue(Destination::Store(y.elem()));

@@ -5,12 +5,17 @@ use core::ops::Range;
 
 use noisyquant_kernels::layout::{PanelLayout, padded_k};
 use noisyquant_kernels::ready::Panels;
+use noisyquant_kernels::row::MicroKernel;
 
 use super::memory::{Aligned, aligned};
 
 #[derive(Debug)]
 pub(crate) struct PackedWeights {
     panels: Aligned<i8>,
+    /// Of each pair of panels, for a kernel that reads such.
+    sums: Aligned<i8>,
+    /// Bytes of those of one pair.
+    pair_sums: usize,
     layout: PanelLayout,
     padded_k: usize,
     /// Largest magnitude of a code.
@@ -19,15 +24,20 @@ pub(crate) struct PackedWeights {
 
 impl PackedWeights {
     /// Packs `codes`, row-major `[n, k]`, whose magnitudes are at most `max`.
-    pub(crate) fn pack(codes: &[i8], k: usize, max: u8, layout: PanelLayout) -> PackedWeights {
+    pub(crate) fn pack(codes: &[i8], k: usize, max: u8, kernel: &MicroKernel) -> PackedWeights {
+        let layout = kernel.tile.panel();
         let n = codes.len() / k;
         let len = layout
             .packed_len(n, k)
             .expect("as many codes fit the address space");
         let mut panels = aligned(len);
         layout.pack(codes, k, n, k, &mut panels);
+        let mut sums = aligned(kernel.sums_bytes(layout.panels(n), k));
+        kernel.sum_weights(&panels, k, &mut sums);
         PackedWeights {
             panels,
+            sums,
+            pair_sums: kernel.sums_bytes(2, k),
             layout,
             padded_k: padded_k(k),
             max,
@@ -39,6 +49,7 @@ impl PackedWeights {
         let bytes = self.padded_k * self.layout.nr;
         Panels {
             bytes: &self.panels[range.start * bytes..range.end * bytes],
+            sums: &self.sums[range.start / 2 * self.pair_sums..range.end / 2 * self.pair_sums],
             max: self.max,
         }
     }

@@ -60,11 +60,15 @@ pub struct Plan {
     /// Tasks that the call is split into at the most.
     pub tasks: usize,
     nr: usize,
+    /// Panels that no task may part.
+    together: usize,
     mr: usize,
     code_bytes: usize,
     low: bool,
+    strassen: bool,
     planes: usize,
-    wide_panel: usize,
+    /// Values that the kernel has a use for beside accumulators.
+    room: usize,
 }
 
 impl Plan {
@@ -82,12 +86,16 @@ impl Plan {
         // A block meets every panel. Weights that stay in L2 beside inputs and outputs are read
         // again for each block at little cost: then blocks are low, and outputs are written along
         // rows. Other weights come from L3 or memory, and a kernel that widens them does so once a
-        // block: then a block is as high as half of L2 holds codes.
+        // block, as one that sums codes divides their rows in two: then a block is as high as half of
+        // L2 holds codes, and what the kernel makes of them.
         let weights_stay = n.saturating_mul(k) <= l2 / 3;
-        let wide_panel = kernel.wide_panel(k);
-        let room = (l2 / 2).saturating_sub(wide_panel * size_of::<i16>());
-        let highest = (room / (codes_stride(k) * code_bytes * planes)).max(mr);
-        let low = weights_stay && wide_panel == 0;
+        let row_bytes = codes_stride(k) * code_bytes * planes;
+        let fits = |rows: usize| {
+            let room = kernel.room(rows, k) * size_of::<i32>();
+            rows * row_bytes + room <= l2 / 2
+        };
+        let highest = highest((l2 / 2 / row_bytes).min(m), fits).max(mr);
+        let low = weights_stay && kernel.room(highest, k) == 0;
         let high = if low {
             let rows = LOW_BLOCK_BYTES / (codes_stride(k) * planes);
             rows.max(LOW_BLOCK).next_multiple_of(mr).min(highest)
@@ -96,6 +104,7 @@ impl Plan {
         };
         // Of even height: no short block at the end.
         let block_rows = m.div_ceil(m.div_ceil(high).max(1)).max(1);
+        let room = kernel.room(block_rows, k);
         let most = (ACCUMULATOR_BYTES / (nr * size_of::<i32>() * mr)).max(1) * mr;
         let work = m.saturating_mul(n).saturating_mul(k);
         let worthwhile = work / macs_per_microsecond(kernel.isa) / TASK_MICROSECONDS;
@@ -107,11 +116,14 @@ impl Plan {
             step_rows: most,
             tasks: threads.min(worthwhile).max(1),
             nr,
+            together: kernel.together(),
             mr,
             code_bytes,
             low,
+            // A pair of panels is worth it from three quarters on.
+            strassen: kernel.is_strassen(block_rows, k) && 2 * n > 3 * nr,
             planes,
-            wide_panel,
+            room,
         }
     }
 
@@ -121,7 +133,7 @@ impl Plan {
         let (m, _, n) = self.shape;
         // Each of a few thousand bands is worth a look, not each of all that a host may think of.
         let most_bands = (m / (2 * self.mr)).clamp(1, tasks.clamp(1, 4096));
-        let panels = n.div_ceil(self.nr).max(1);
+        let panels = n.div_ceil(self.nr * self.together).max(1);
         let grid = |bands: usize| Grid {
             bands,
             groups: (tasks / bands).clamp(1, panels),
@@ -137,7 +149,7 @@ impl Plan {
         let codes = self.planes * self.block_rows * codes_stride(self.shape.1);
         let wide = if self.code_bytes == 2 { 2 * codes } else { 0 };
         let accumulators = self.planes * self.accumulators() * size_of::<i32>();
-        let working = accumulators + self.wide_panel * size_of::<i16>();
+        let working = accumulators + self.room * size_of::<i32>();
         let normed = NORMED_BYTES.max((self.shape.1 * size_of::<f32>()).next_multiple_of(ALIGN));
         [codes, wide, working, normed]
     }
@@ -151,6 +163,16 @@ impl Plan {
     pub(crate) fn task_bytes(&self) -> usize {
         self.task_parts().iter().sum()
     }
+}
+
+/// The most rows, of up to `most`, that fit; where more never fit if fewer do not.
+fn highest(most: usize, fits: impl Fn(usize) -> bool) -> usize {
+    let (mut fit, mut not) = (0, most + 1);
+    while fit + 1 < not {
+        let middle = fit.midpoint(not);
+        *(if fits(middle) { &mut fit } else { &mut not }) = middle;
+    }
+    fit
 }
 
 /// A rough rate per core, for deciding whether a second thread can pay.
@@ -178,12 +200,18 @@ impl fmt::Display for Plan {
             (block * codes_stride(k) * self.code_bytes * self.planes) >> 10,
             if self.low {
                 "low, as the weights stay in L2 from block to block"
-            } else if self.wide_panel == 0 {
+            } else if self.room == 0 || self.together > 1 {
                 "high, to read the weights once"
             } else {
                 "high, to read and widen the weights once"
             },
         )?;
+        if self.strassen {
+            writeln!(
+                f,
+                "  products: seven for eight, by Strassen's algorithm on sums of codes and of weights",
+            )?;
+        }
         writeln!(
             f,
             "  columns: {panels} panel(s) of {}, each meets a whole block",
@@ -257,7 +285,9 @@ mod tests {
             }
             let blocks = |plan: Plan| plan.shape.0.div_ceil(plan.block_rows);
             let taller = Plan::new(kernel, (2 * m, k, n), 1, threads);
-            assert!(blocks(taller) >= blocks(plan), "{plan}\n{taller}");
+            // Blocks that are worth sums of their codes are high.
+            let same = plan.room == 0 || taller.room > 0;
+            assert!(!same || blocks(taller) >= blocks(plan), "{plan}\n{taller}");
         });
     }
 
@@ -265,7 +295,7 @@ mod tests {
     fn a_grid_uses_the_threads_that_it_can() {
         for_each_plan(|kernel, (m, _, n), threads, plan| {
             let grid = plan.grid(threads);
-            let panels = n.div_ceil(kernel.tile.nr);
+            let panels = n.div_ceil(kernel.tile.nr * kernel.together());
             assert!(grid.parts() <= threads && grid.groups <= panels, "{plan}");
             assert!(
                 grid.bands == 1 || m / grid.bands >= 2 * kernel.tile.mr,
@@ -282,17 +312,17 @@ mod tests {
             let codes = plan.block_rows * codes_stride(k) * kernel.code_bytes();
             let one_tile = plan.block_rows <= kernel.tile.mr;
             assert!(one_tile || codes <= cpu::l2_bytes() / 2, "{plan}");
-            if n * k <= cpu::l2_bytes() / 3 && kernel.wide_panel(k) == 0 {
+            if n * k <= cpu::l2_bytes() / 3 && kernel.room(plan.block_rows, k) == 0 {
                 let low = LOW_BLOCK.max(LOW_BLOCK_BYTES / codes_stride(k));
                 assert!(plan.block_rows < low + kernel.tile.mr, "{plan}");
             } else {
                 // Read as few times as L2 allows: higher blocks by a tile would not fit.
                 let blocks = m.div_ceil(plan.block_rows);
-                let higher =
-                    m.div_ceil((blocks - 1).max(1)) * codes_stride(k) * kernel.code_bytes();
-                let with_panel = higher + 2 * kernel.wide_panel(k);
+                let higher = m.div_ceil((blocks - 1).max(1));
+                let bytes = higher * codes_stride(k) * kernel.code_bytes()
+                    + kernel.room(higher, k) * size_of::<i32>();
                 assert!(
-                    blocks == 1 || with_panel > cpu::l2_bytes() / 2 || one_tile,
+                    blocks == 1 || bytes > cpu::l2_bytes() / 2 || one_tile,
                     "{plan}"
                 );
             }

@@ -33,7 +33,7 @@ pub(crate) fn run(
     executor: Executor<'_>,
 ) -> Result<(), Error> {
     let (rows, nr) = (x.rows(), pass.kernels.micro.tile.nr);
-    let panels = pass.n.div_ceil(nr);
+    let (panels, together) = (pass.n.div_ceil(nr), pass.kernels.micro.together());
     let plan = pass.plan(rows, executor.threads());
     let bytes = plan.task_bytes();
     // A scratch made for fewer threads holds fewer tasks; one is enough.
@@ -51,7 +51,8 @@ pub(crate) fn run(
     let tasks = iter::from_fn(|| {
         let number = numbers.next()?;
         let band = cut(rows, grid.bands, number / grid.groups);
-        let panels = cut(panels, grid.groups, number % grid.groups);
+        let whole = cut(panels.div_ceil(together), grid.groups, number % grid.groups);
+        let panels = whole.start * together..panels.min(whole.end * together);
         let y = match right.take() {
             Some(y) if panels.start > 0 => y,
             _ => {

@@ -18,7 +18,8 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::tiles::{self, TileFn};
-use crate::leaf::MicroArgs;
+use crate::leaf::{Accumulators, BlockArgs, MicroArgs, block_by_steps};
+use crate::strassen::{self, Bias, Factors, Leaf, Registers, TilesArgs, TilesFn};
 
 const NR: usize = 8;
 
@@ -60,9 +61,38 @@ unsafe fn tile<const R: usize, const S: usize>(args: &MicroArgs, row: usize) {
     // SAFETY: `row + R ≤ m` rows of `k` codes and `k / 4` groups of 8 · 4 weights exist, `k` is a
     // multiple of 16; `c` holds `m · NR` values.
     unsafe {
-        let mut a = args.a.add(row * stride).cast::<i8>();
-        let mut b = args.b;
-        let end = a.add(args.inputs.next_multiple_of(16));
+        let a = args.a.add(row * stride);
+        multiply(&mut acc, a, stride, args.b, args.inputs);
+        for r in 0..R {
+            for half in 0..2 {
+                let mut sums = acc[0][r][half];
+                for acc in &acc[1..] {
+                    sums = vaddq_s32(sums, acc[r][half]);
+                }
+                vst1q_s32(args.c.add((row + r) * NR + half * 4), sums);
+            }
+        }
+    }
+}
+
+/// Adds the products of `inputs` inputs, rounded up to a multiple of 16: codes from `a` on, in rows that
+/// begin `stride` bytes apart, and the weights at `b`.
+///
+/// # Safety
+///
+/// The CPU has dotprod; codes and weights exist.
+#[inline(always)]
+unsafe fn multiply<const R: usize, const S: usize>(
+    acc: &mut [Acc<R>; S],
+    a: *const u8,
+    stride: usize,
+    mut b: *const i8,
+    inputs: usize,
+) {
+    // SAFETY: the caller promises the codes and the weights.
+    unsafe {
+        let mut a = a.cast::<i8>();
+        let end = a.add(inputs.next_multiple_of(16));
         while a < end {
             let mut codes = [vdupq_n_s8(0); R];
             for (r, codes) in codes.iter_mut().enumerate() {
@@ -74,15 +104,6 @@ unsafe fn tile<const R: usize, const S: usize>(args: &MicroArgs, row: usize) {
             step::<R, 3>(&mut acc[3 % S], &codes, b);
             a = a.add(16);
             b = b.add(NR * 16);
-        }
-        for r in 0..R {
-            for half in 0..2 {
-                let mut sums = acc[0][r][half];
-                for acc in &acc[1..] {
-                    sums = vaddq_s32(sums, acc[r][half]);
-                }
-                vst1q_s32(args.c.add((row + r) * NR + half * 4), sums);
-            }
         }
     }
 }
@@ -128,4 +149,102 @@ fn sdot<const I: usize>(acc: int32x4_t, weights: int8x16_t, codes: int8x16_t) ->
         );
     }
     acc
+}
+
+/// `sdot` reads codes as signed bytes.
+pub(super) const BIAS: Bias = Bias(0);
+
+/// Block leaf of [`micro`] for operands of six bits, by Strassen's algorithm.
+///
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`BlockArgs`] for the row of this leaf.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn block_u6s6(args: &BlockArgs) {
+    const TILES: [TilesFn<Accumulators>; 8] = [
+        four_tiles::<1>,
+        four_tiles::<2>,
+        four_tiles::<3>,
+        four_tiles::<4>,
+        four_tiles::<5>,
+        four_tiles::<6>,
+        four_tiles::<7>,
+        four_tiles::<8>,
+    ];
+    // SAFETY: the tiles need dotprod and `BlockArgs`, as the caller promises.
+    unsafe { strassen::block(args, &Leaf::in_steps(block_by_steps, &TILES, BIAS)) }
+}
+
+/// # Safety
+///
+/// The CPU has the features below; `args` and `outputs` keep the promises of [`strassen::tiles`] for tiles of
+/// `R` rows, `NR = 8`, `KR = 4`.
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn four_tiles<const R: usize>(args: &TilesArgs, outputs: &[Accumulators; 4]) {
+    // SAFETY: the caller promises operands and outputs; the function has the features.
+    unsafe { strassen::tiles::<Four<R>, Accumulators>(args, outputs) }
+}
+
+/// One set of accumulators of `R` rows.
+struct Four<const R: usize>([Acc<R>; 1]);
+
+impl<const R: usize> Registers<Accumulators> for Four<R> {
+    #[inline(always)]
+    fn zero() -> Self {
+        // SAFETY: whoever has such registers has NEON.
+        Four([[[unsafe { vdupq_n_s32(0) }; 2]; R]])
+    }
+
+    #[inline(always)]
+    unsafe fn load(c: *const i32) -> Self {
+        let mut acc = Self::zero();
+        for (r, acc) in acc.0[0].iter_mut().enumerate() {
+            for (half, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: the caller promises `R` rows.
+                *acc = unsafe { vld1q_s32(c.add(r * NR + 4 * half)) };
+            }
+        }
+        acc
+    }
+
+    #[inline(always)]
+    unsafe fn store(&self, c: *mut i32) {
+        for (r, acc) in self.0[0].iter().enumerate() {
+            for (half, acc) in acc.iter().enumerate() {
+                // SAFETY: the caller promises room for `R` rows.
+                unsafe { vst1q_s32(c.add(r * NR + 4 * half), *acc) };
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(&mut self, factors: &Factors, row: usize, k: usize) {
+        let stride = factors.a_stride;
+        // SAFETY: the caller promises the rows and the weights; `k` is a multiple of 64.
+        unsafe {
+            multiply(
+                &mut self.0,
+                factors.a.add(row * stride),
+                stride,
+                factors.b,
+                k,
+            )
+        };
+    }
+
+    #[inline(always)]
+    unsafe fn give(&self, plus: Option<*const i32>, to: usize, sink: &Accumulators) {
+        for (r, acc) in self.0[0].iter().enumerate() {
+            for (half, acc) in acc.iter().enumerate() {
+                // SAFETY: the caller promises `R` rows there and in the sink.
+                unsafe {
+                    let acc = match plus {
+                        Some(plus) => vaddq_s32(*acc, vld1q_s32(plus.add(r * NR + 4 * half))),
+                        None => *acc,
+                    };
+                    vst1q_s32(sink.0.add((to + r) * NR + 4 * half), acc);
+                }
+            }
+        }
+    }
 }

@@ -20,12 +20,16 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::tiles::{self, TileFn};
-use crate::leaf::MicroArgs;
+use crate::leaf::{Accumulators, BlockArgs, MicroArgs, block_by_steps};
+use crate::strassen::{self, Bias, Factors, Leaf, MAX_CODE, Registers, TilesArgs, TilesFn};
 
 const NR: usize = 24;
 const KR: usize = 8;
 /// Pairs of channels.
 const PAIRS: usize = NR / 2;
+
+/// Accumulators of `P` pairs of rows.
+type Acc<const P: usize> = [[int32x4_t; PAIRS]; P];
 
 /// Micro-kernel for any 8-bit operands.
 ///
@@ -53,9 +57,29 @@ unsafe fn tile<const R: usize, const P: usize>(args: &MicroArgs, row: usize) {
     // SAFETY: `row + R ≤ m` rows of `k` codes and `k / 8` groups of 24 · 8 weights exist, `k` is a
     // multiple of 16; `c` holds `m · NR` values.
     unsafe {
-        let mut a = args.a.add(row * stride);
-        let mut b = args.b;
-        let end = a.add(args.inputs.next_multiple_of(2 * KR));
+        let a = args.a.add(row * stride);
+        multiply::<R, P>(&mut acc, a, stride, args.b, args.inputs);
+        store_rows::<R, P>(&acc, None, args.c.add(row * NR));
+    }
+}
+
+/// Adds the products of `inputs` inputs, rounded up to a multiple of 16: codes from `a` on, in rows that
+/// begin `stride` bytes apart, and the weights at `b`.
+///
+/// # Safety
+///
+/// The CPU has i8mm; codes and weights exist.
+#[inline(always)]
+unsafe fn multiply<const R: usize, const P: usize>(
+    acc: &mut Acc<P>,
+    mut a: *const u8,
+    stride: usize,
+    mut b: *const i8,
+    inputs: usize,
+) {
+    // SAFETY: the caller promises the codes and the weights.
+    unsafe {
+        let end = a.add(inputs.next_multiple_of(2 * KR));
         while a < end {
             let [mut first, mut second] = [[vdupq_n_u8(0); P]; 2];
             for (p, (first, second)) in first.iter_mut().zip(&mut second).enumerate() {
@@ -76,15 +100,36 @@ unsafe fn tile<const R: usize, const P: usize>(args: &MicroArgs, row: usize) {
             }
             a = a.add(2 * KR);
         }
-        for (p, acc) in acc.iter().enumerate() {
-            for n in (0..PAIRS).step_by(2) {
+    }
+}
+
+/// Leaves the accumulators at `c`, `R` dense rows, with what there is at `plus` added, 2 × 2 as they are.
+///
+/// # Safety
+///
+/// The CPU has NEON; there is room for the rows.
+#[inline(always)]
+unsafe fn store_rows<const R: usize, const P: usize>(
+    acc: &Acc<P>,
+    plus: Option<*const i32>,
+    c: *mut i32,
+) {
+    for (p, acc) in acc.iter().enumerate() {
+        for n in (0..PAIRS).step_by(2) {
+            // SAFETY: the caller promises the rows.
+            unsafe {
+                let (mut x, mut y) = (acc[n], acc[n + 1]);
+                if let Some(plus) = plus {
+                    let at = 4 * (p * PAIRS + n);
+                    x = vaddq_s32(x, vld1q_s32(plus.add(at)));
+                    y = vaddq_s32(y, vld1q_s32(plus.add(at + 4)));
+                }
                 // Blocks of 2 × 2 to runs of four channels of a row.
-                let x = vreinterpretq_s64_s32(acc[n]);
-                let y = vreinterpretq_s64_s32(acc[n + 1]);
-                let at = (row + 2 * p) * NR + 2 * n;
-                vst1q_s32(args.c.add(at), vreinterpretq_s32_s64(vzip1q_s64(x, y)));
+                let (x, y) = (vreinterpretq_s64_s32(x), vreinterpretq_s64_s32(y));
+                let at = 2 * p * NR + 2 * n;
+                vst1q_s32(c.add(at), vreinterpretq_s32_s64(vzip1q_s64(x, y)));
                 if 2 * p + 1 < R {
-                    vst1q_s32(args.c.add(at + NR), vreinterpretq_s32_s64(vzip2q_s64(x, y)));
+                    vst1q_s32(c.add(at + NR), vreinterpretq_s32_s64(vzip2q_s64(x, y)));
                 }
             }
         }
@@ -108,4 +153,86 @@ fn usmmla(acc: int32x4_t, codes: uint8x16_t, weights: int8x16_t) -> int32x4_t {
         );
     }
     acc
+}
+
+/// `usmmla` reads codes as unsigned bytes.
+pub(super) const BIAS: Bias = Bias(MAX_CODE);
+
+/// Block leaf of [`micro`] for operands of six bits, by Strassen's algorithm.
+///
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`BlockArgs`] for the row of this leaf.
+#[target_feature(enable = "neon,i8mm")]
+pub(super) unsafe fn block_u6s6(args: &BlockArgs) {
+    const TILES: [TilesFn<Accumulators>; 4] = [
+        four_tiles::<1, 1>,
+        four_tiles::<2, 1>,
+        four_tiles::<3, 2>,
+        four_tiles::<4, 2>,
+    ];
+    // SAFETY: the tiles need i8mm and `BlockArgs`, as the caller promises.
+    unsafe { strassen::block(args, &Leaf::in_steps(block_by_steps, &TILES, BIAS)) }
+}
+
+/// # Safety
+///
+/// The CPU has the features below; `args` and `outputs` keep the promises of [`strassen::tiles`] for tiles of
+/// `R` rows in `P` pairs, `NR = 24`, `KR = 8`.
+#[target_feature(enable = "neon,i8mm")]
+unsafe fn four_tiles<const R: usize, const P: usize>(
+    args: &TilesArgs,
+    outputs: &[Accumulators; 4],
+) {
+    // SAFETY: the caller promises operands and outputs; the function has the features.
+    unsafe { strassen::tiles::<Four<R, P>, Accumulators>(args, outputs) }
+}
+
+/// Accumulators of `R` rows.
+struct Four<const R: usize, const P: usize>(Acc<P>);
+
+impl<const R: usize, const P: usize> Registers<Accumulators> for Four<R, P> {
+    #[inline(always)]
+    fn zero() -> Self {
+        // SAFETY: whoever has such registers has NEON.
+        Four([[unsafe { vdupq_n_s32(0) }; PAIRS]; P])
+    }
+
+    #[inline(always)]
+    unsafe fn load(c: *const i32) -> Self {
+        let mut acc = Self::zero();
+        for (p, acc) in acc.0.iter_mut().enumerate() {
+            for (n, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: the caller promises what `store` has left.
+                *acc = unsafe { vld1q_s32(c.add(4 * (p * PAIRS + n))) };
+            }
+        }
+        acc
+    }
+
+    #[inline(always)]
+    unsafe fn store(&self, c: *mut i32) {
+        for (p, acc) in self.0.iter().enumerate() {
+            for (n, acc) in acc.iter().enumerate() {
+                // SAFETY: the caller promises room for a tile.
+                unsafe { vst1q_s32(c.add(4 * (p * PAIRS + n)), *acc) };
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(&mut self, factors: &Factors, row: usize, k: usize) {
+        let stride = factors.a_stride;
+        // SAFETY: the caller promises the rows and the weights; `k` is a multiple of 64.
+        unsafe {
+            let a = factors.a.add(row * stride);
+            multiply::<R, P>(&mut self.0, a, stride, factors.b, k);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn give(&self, plus: Option<*const i32>, to: usize, sink: &Accumulators) {
+        // SAFETY: the caller promises what `store` has left, and `R` rows in the sink.
+        unsafe { store_rows::<R, P>(&self.0, plus, sink.0.add(to * NR)) };
+    }
 }

@@ -15,6 +15,7 @@ use crate::isa::Isa;
 use crate::layout::Tile;
 use crate::output::Destination;
 use crate::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
+use crate::strassen;
 use crate::view::Elem;
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
@@ -53,11 +54,36 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         ..MicroKernel::DEFAULT
     },
     MicroKernel {
+        name: "neondotprod_u6s6_8x8x4",
+        isa: Isa::NeonDotprod,
+        tile: Tile::new(8, 8, 4),
+        max_product: strassen::MAX_PRODUCT,
+        max_code: strassen::MAX_CODE,
+        max_weight: strassen::MAX_WEIGHT,
+        // Codes of six bits are signed bytes as they are.
+        strassen: Some(dotprod::BIAS),
+        micro: dotprod::micro,
+        block: dotprod::block_u6s6,
+        ..MicroKernel::DEFAULT
+    },
+    MicroKernel {
         name: "neoni8mm_u8s8_4x24x8",
         isa: Isa::NeonI8mm,
         tile: Tile::new(4, 24, 8),
         // `usmmla` adds eight products of u8 and i8, −128 among them, to an i32.
         micro: i8mm::micro,
+        ..MicroKernel::DEFAULT
+    },
+    MicroKernel {
+        name: "neoni8mm_u6s6_4x24x8",
+        isa: Isa::NeonI8mm,
+        tile: Tile::new(4, 24, 8),
+        max_product: strassen::MAX_PRODUCT,
+        max_code: strassen::MAX_CODE,
+        max_weight: strassen::MAX_WEIGHT,
+        strassen: Some(i8mm::BIAS),
+        micro: i8mm::micro,
+        block: i8mm::block_u6s6,
         ..MicroKernel::DEFAULT
     },
 ];

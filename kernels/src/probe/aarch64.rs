@@ -10,7 +10,9 @@ pub(super) const PROBES: &[(&str, Probe)] = &[
     ("neon_u8s8_4x8x16", smull),
     ("neon_u6s6_2x16x32", add_smlal),
     ("neondotprod_u8s8_8x8x4", sdot),
+    ("neondotprod_u6s6_8x8x4", sdot),
     ("neoni8mm_u8s8_4x24x8", usmmla),
+    ("neoni8mm_u6s6_4x24x8", usmmla),
 ];
 
 /// `smull`, `smlal2` and `sadalp`, 16 MACs: the step of exact int8 on plain NEON, on 16 accumulators.

@@ -11,7 +11,9 @@ pub(super) const PROBES: &[(&str, Probe)] = &[
     ("avx2_u7s8_6x16x4", avx2_maddubs),
     ("avx2_u6s6_6x16x4", avx2_maddubs_x8),
     ("avxvnni_u8s8_6x16x4", avxvnni_dpbusd),
+    ("avxvnni_u6s6_6x16x4", avxvnni_dpbusd),
     ("avx512vnni_u8s8_12x32x4", avx512_dpbusd),
+    ("avx512vnni_u6s6_12x32x4", avx512_dpbusd),
     ("amx_u8s8_32x32x4", amx_dpbusd),
 ];
 

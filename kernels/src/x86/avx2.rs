@@ -5,9 +5,9 @@
 use core::arch::{asm, x86_64::*};
 
 use super::tiles::{TileFn, for_each_tile};
-use super::ymm::sink::{Accumulators, MR, NR, Sink};
+use super::ymm::sink::{MR, NR, Sink};
 use super::ymm::tile::{self, Dot, Tiles};
-use crate::leaf::{BlockArgs, MicroArgs, WidenArgs};
+use crate::leaf::{Accumulators, BlockArgs, MicroArgs, WidenArgs};
 
 /// Exact int8. `vpmaddubsw` would saturate (`2 · 255 · 127 > 32 767`), so codes are 16 bits wide
 /// (see [`widen`]) and weights are widened as they are loaded: a step of 2 inputs is 12 `vpmaddwd`,
@@ -32,9 +32,9 @@ pub(super) unsafe fn micro_u8s8(args: &MicroArgs) {
 /// [`micro_u8s8`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn block_u8s8(args: &BlockArgs) {
-    let (weights, k, wide) = (args.first.b, args.first.k, args.wide_panel);
+    let (weights, k, wide) = (args.first.b, args.first.k, args.room.cast::<i16>());
     for panel in 0..args.panels {
-        // SAFETY: the panel exists, aligned and a multiple of 64 long; `wide_panel` has room for it and
+        // SAFETY: the panel exists, aligned and a multiple of 64 long; `wide` has room for it and
         // is aligned, too.
         unsafe {
             let weights = weights.add(panel * NR * k);
@@ -115,7 +115,7 @@ unsafe fn tile_u8s8<W: Weights, K: Sink, const R: usize>(args: &MicroArgs, row: 
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
     // SAFETY: `row + R ≤ m` rows of `k` 16-bit codes and `k / 2` groups of 32 weights exist.
     unsafe {
-        let rows = tile::rows::<R>(args, row);
+        let rows = tile::rows::<R>(args.a.add(row * args.a_stride), args.a_stride);
         let mut b = args.b;
         for k in (0..2 * args.inputs).step_by(4) {
             let [b0, b1] = W::load(b);
@@ -256,7 +256,7 @@ unsafe fn tile_u6s6<const R: usize>(args: &MicroArgs, row: usize, sums: &Accumul
     // SAFETY: `row + R ≤ m` rows of `k` codes and `k / 4` groups of 64 weights exist, `k` is a
     // multiple of 32.
     unsafe {
-        let rows = tile::rows::<R>(args, row);
+        let rows = tile::rows::<R>(args.a.add(row * args.a_stride), args.a_stride);
         let mut b = args.b;
         for k in (0..args.inputs).step_by(32) {
             let mut acc = [[_mm256_setzero_si256(); 2]; R];

@@ -1,14 +1,19 @@
 //! AVX-512 with VNNI: `vpdpbusd` on zmm, in the register tile of [`zmm::tile`](super::zmm::tile).
 
 use super::tiles::for_each_tile;
+use super::zmm;
 use super::zmm::convert::{Bf16, F16, F32};
 use super::zmm::finish::{Add, Destination, Finished};
-use super::zmm::sink::{Accumulators, NR};
+use super::zmm::sink::NR;
 use super::zmm::tile::{narrow_tiles, tiles};
-use crate::leaf::{BlockArgs, MicroArgs, block_by_steps};
+use crate::leaf::{Accumulators, BlockArgs, MicroArgs, block_by_steps};
 use crate::output::Destination as To;
 use crate::spec::Activation;
+use crate::strassen::{self, Bias, Leaf, MAX_CODE};
 use crate::view::Elem;
+
+/// `vpdpbusd` reads codes as unsigned bytes.
+pub(super) const BIAS: Bias = Bias(MAX_CODE);
 
 /// Micro-kernel for any 8-bit operands, exact by nature of `vpdpbusd` (no saturating step).
 ///
@@ -62,5 +67,42 @@ unsafe fn block_to<D: Destination<Columns = ()>>(args: &BlockArgs) {
             let sink = Finished::<D>::new(&output);
             for_each_tile(&MicroArgs { b, ..*first }, &tiles, &sink);
         }
+    }
+}
+
+/// Block leaf of [`micro`] for operands of six bits, by Strassen's algorithm.
+///
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`BlockArgs`] for the row of this leaf.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn block_u6s6(args: &BlockArgs) {
+    // SAFETY: the caller promises `BlockArgs`, whose output is of the type that `destination` says.
+    unsafe {
+        match (args.output.activation, args.destination) {
+            (Activation::Identity, To::Store(Elem::F32)) => block_u6s6_to::<F32>(args),
+            (Activation::Identity, To::Add) => block_u6s6_to::<Add>(args),
+            _ => strassen::block(args, &Leaf::in_steps(block, &zmm::strassen::tiles(), BIAS)),
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`block_u6s6`], for outputs of `D`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn block_u6s6_to<D: Destination<Columns = ()>>(args: &BlockArgs) {
+    // SAFETY: the caller promises `BlockArgs` of a row of this bias.
+    unsafe {
+        strassen::block(
+            args,
+            &Leaf {
+                plain: block,
+                tiles: &zmm::strassen::tiles(),
+                sink: Finished::<D>::new,
+                in_steps: false,
+                bias: BIAS,
+            },
+        );
     }
 }

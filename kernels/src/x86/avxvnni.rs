@@ -7,8 +7,10 @@ use core::arch::x86_64::*;
 
 use super::tiles::TileFn;
 use super::ymm::sink::{MR, Sink};
+use super::ymm::strassen::Tile;
 use super::ymm::tile::{self as ymm, Dot, Tiles};
-use crate::leaf::{BlockArgs, MicroArgs};
+use crate::leaf::{Accumulators, BlockArgs, MicroArgs};
+use crate::strassen::{self, Bias, Leaf, MAX_CODE, TilesArgs, TilesFn};
 
 struct Vnni;
 
@@ -42,6 +44,38 @@ pub(super) unsafe fn micro(args: &MicroArgs) {
 pub(super) unsafe fn block(args: &BlockArgs) {
     // SAFETY: the tiles need AVX-VNNI and `BlockArgs` for this panel, as the caller promises.
     unsafe { ymm::block::<Vnni>(args) }
+}
+
+/// Block leaf of [`micro`] for operands of six bits, by Strassen's algorithm.
+///
+/// # Safety
+///
+/// The CPU has the features below and `args` keeps the promises of [`BlockArgs`] for the row of this leaf.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+pub(super) unsafe fn block_u6s6(args: &BlockArgs) {
+    const TILES: [TilesFn<Accumulators>; MR] = [
+        four_tiles::<1>,
+        four_tiles::<2>,
+        four_tiles::<3>,
+        four_tiles::<4>,
+        four_tiles::<5>,
+        four_tiles::<6>,
+    ];
+    // SAFETY: the tiles need AVX-VNNI and `BlockArgs`, as the caller promises.
+    unsafe { strassen::block(args, &Leaf::in_steps(block, &TILES, BIAS)) }
+}
+
+/// `vpdpbusd` reads codes as unsigned bytes.
+pub(super) const BIAS: Bias = Bias(MAX_CODE);
+
+/// # Safety
+///
+/// The CPU has the features below; `args` and `outputs` keep the promises of [`strassen::tiles`] for tiles of
+/// `R` rows, `NR = 16`, `KR = 4`.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+unsafe fn four_tiles<const R: usize>(args: &TilesArgs, outputs: &[Accumulators; 4]) {
+    // SAFETY: the caller promises operands and outputs; the function has the features.
+    unsafe { strassen::tiles::<Tile<Vnni, R>, Accumulators>(args, outputs) }
 }
 
 impl Tiles for Vnni {

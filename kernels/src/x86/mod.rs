@@ -12,6 +12,7 @@ use crate::isa::Isa;
 use crate::layout::Tile;
 use crate::output::Destination;
 use crate::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
+use crate::strassen;
 use crate::view::Elem;
 
 pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
@@ -56,12 +57,36 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         ..MicroKernel::DEFAULT
     },
     MicroKernel {
+        name: "avxvnni_u6s6_6x16x4",
+        isa: Isa::AvxVnni,
+        tile: Tile::new(6, 16, 4),
+        max_product: strassen::MAX_PRODUCT,
+        max_code: strassen::MAX_CODE,
+        max_weight: strassen::MAX_WEIGHT,
+        strassen: Some(avxvnni::BIAS),
+        micro: avxvnni::micro,
+        block: avxvnni::block_u6s6,
+        ..MicroKernel::DEFAULT
+    },
+    MicroKernel {
         name: "avx512vnni_u8s8_12x32x4",
         isa: Isa::Avx512Vnni,
         tile: Tile::new(12, 32, 4),
         // As on AVX-VNNI.
         micro: avx512vnni::micro,
         block: avx512vnni::block,
+        ..MicroKernel::DEFAULT
+    },
+    MicroKernel {
+        name: "avx512vnni_u6s6_12x32x4",
+        isa: Isa::Avx512Vnni,
+        tile: Tile::new(12, 32, 4),
+        max_product: strassen::MAX_PRODUCT,
+        max_code: strassen::MAX_CODE,
+        max_weight: strassen::MAX_WEIGHT,
+        strassen: Some(avx512vnni::BIAS),
+        micro: avx512vnni::micro,
+        block: avx512vnni::block_u6s6,
         ..MicroKernel::DEFAULT
     },
     MicroKernel {

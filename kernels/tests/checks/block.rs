@@ -13,6 +13,59 @@ use crate::guarded::Guarded;
 /// The block leaf with the epilogues of the kernel's set: several panels, the last one partial, outputs
 /// strided and ending at the unmapped page, without activation and with one of the others in turn.
 pub fn check(kernel: Ready<MicroKernel>) {
+    let (mr, nr) = (kernel.tile.mr, kernel.tile.nr);
+    // Behind two tiles, one of every height.
+    let rows = around(mr).into_iter().chain(2 * mr + 2..3 * mr);
+    let columns = around(nr).into_iter().chain([3 * nr - 2]);
+    check_blocks(kernel, rows.collect(), columns.collect());
+    if kernel.is_strassen(24, 128) {
+        check_strassen(kernel);
+    }
+}
+
+/// Blocks that are high enough for Strassen's algorithm: halves of every height of a tile, an odd row, a
+/// panel without another, a pair of which little is there.
+fn check_strassen(kernel: Ready<MicroKernel>) {
+    let nr = kernel.tile.nr;
+    let mut activations = Activation::ALL.into_iter().cycle();
+    for (k, rows, columns) in [
+        (128, vec![24, 26, 30, 38, 43], vec![2 * nr]),
+        (70, vec![24], vec![nr + nr / 2, nr + nr / 2 + 1, 3 * nr]),
+        (384, vec![97], vec![4 * nr - 1]),
+    ] {
+        for destination in Destination::ALL {
+            let mut block = Block {
+                kernel,
+                destination,
+                k,
+                tiles: 1,
+                kind: "random",
+                activation: Activation::Identity,
+                rows: rows.clone(),
+                columns: columns.clone(),
+            };
+            of_destination(destination, &block);
+            block.activation = activations.next().unwrap();
+            (block.rows, block.kind) = (vec![25], "max, both");
+            of_destination(destination, &block);
+        }
+    }
+    for kind in FILLS {
+        let block = Block {
+            kernel,
+            destination: Destination::ALL[0],
+            k: 128,
+            tiles: 2,
+            kind,
+            activation: Activation::Identity,
+            rows: vec![24],
+            columns: vec![2 * nr],
+        };
+        of_destination(block.destination, &block);
+    }
+}
+
+fn check_blocks(kernel: Ready<MicroKernel>, rows: Vec<usize>, columns: Vec<usize>) {
     let mut activations = Activation::ALL.into_iter().cycle();
     for (k, tiles) in [(64, 1), (192, 1), (100, 3)] {
         for destination in Destination::ALL {
@@ -24,6 +77,8 @@ pub fn check(kernel: Ready<MicroKernel>) {
                 tiles,
                 kind: "random",
                 activation: Activation::Identity,
+                rows: rows.clone(),
+                columns: columns.clone(),
             };
             if k == 64 || !narrow {
                 of_destination(destination, &block);
@@ -40,12 +95,15 @@ pub fn check(kernel: Ready<MicroKernel>) {
             tiles: 2,
             kind,
             activation: Activation::Identity,
+            rows: rows.clone(),
+            columns: columns.clone(),
         };
         of_destination(block.destination, &block);
     }
 }
 
-/// What [`check`] runs: a kernel on `k` inputs, with working memory for `tiles` tiles.
+/// What [`check`] runs: a kernel on `k` inputs, with working memory for `tiles` tiles, for each number of
+/// rows and each of columns.
 struct Block {
     kernel: Ready<MicroKernel>,
     destination: Destination,
@@ -53,6 +111,8 @@ struct Block {
     tiles: usize,
     kind: &'static str,
     activation: Activation,
+    rows: Vec<usize>,
+    columns: Vec<usize>,
 }
 
 impl Check for Block {
@@ -69,20 +129,23 @@ fn check_sizes<C: Cell>(block: &Block, way: &Way<C>) {
         tiles,
         kind,
         activation,
+        ref rows,
+        ref columns,
     } = *block;
-    let (mr, nr) = (kernel.tile.mr, kernel.tile.nr);
+    let nr = kernel.tile.nr;
     let width = widest(&kernel);
     let epilogue = ready::epilogue(kernel.isa, destination).unwrap();
     let mut rng = Rng(17);
-    // Behind two tiles, one of every height.
-    for m in around(mr).into_iter().chain(2 * mr + 2..3 * mr) {
-        for n in around(nr).into_iter().chain([3 * nr - 2]) {
+    for &m in rows {
+        for &n in columns {
             let mut codes = vec![0u8; m * k];
             let mut weights = vec![0i8; n * k];
             fill(kind, width, &mut codes, &mut weights);
             let panel = kernel.tile.panel();
             let mut packed = Guarded::<i8>::aligned(panel.packed_len(n, k).unwrap());
             panel.pack(&weights, k, n, k, &mut packed);
+            let mut sums = Guarded::<i8>::aligned(kernel.sums_bytes(panel.panels(n), k));
+            kernel.sum_weights(&packed, k, &mut sums);
             let stride = codes_stride(k) * kernel.code_bytes();
             let mut a = Guarded::<u8>::new((m - 1) * stride + padded_k(k) * kernel.code_bytes());
             for (r, row) in codes.chunks_exact(k).enumerate() {
@@ -112,7 +175,7 @@ fn check_sizes<C: Cell>(block: &Block, way: &Way<C>) {
             let accumulators = tiles * kernel.tile.mr * nr;
             // Not only whole tiles.
             let accumulators = accumulators + m % 2 * (nr + 3);
-            let mut working = Guarded::<i32>::aligned(kernel.wide_panel(k) / 2 + accumulators);
+            let mut working = Guarded::<i32>::aligned(kernel.room(m, k) + accumulators);
             let out = (way.output)(&mut y, (m, n, y_stride), coding).activated(activation);
             let operand = Codes {
                 bytes: &a,
@@ -123,6 +186,7 @@ fn check_sizes<C: Cell>(block: &Block, way: &Way<C>) {
             };
             let panels = Panels {
                 bytes: &packed,
+                sums: &sums,
                 max: width.1,
             };
             kernel.run_block(operand, panels, epilogue, channels, &mut working, out);

@@ -71,6 +71,7 @@ fn check_product(
     };
     let panel = Panels {
         bytes: &packed,
+        sums: &[],
         max: max_weight,
     };
     let mut c = Guarded::<i32>::aligned(m * nr);

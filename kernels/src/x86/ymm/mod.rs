@@ -6,4 +6,5 @@ pub(super) mod finish;
 mod lanes;
 pub(super) mod norm;
 pub(super) mod sink;
+pub(super) mod strassen;
 pub(super) mod tile;

@@ -2,6 +2,8 @@
 
 use core::arch::x86_64::*;
 
+use crate::leaf::Accumulators;
+
 /// Rows of the tallest tile.
 pub(in crate::arch) const MR: usize = 6;
 /// Output channels of a panel.
@@ -17,9 +19,6 @@ pub(in crate::arch) trait Sink {
     /// The CPU has AVX2, FMA and F16C; the sink has the row.
     unsafe fn row(&self, row: usize, acc: [__m256i; 2]);
 }
-
-/// Dense rows of 16 accumulators, aligned to 64 bytes.
-pub(in crate::arch) struct Accumulators(pub(in crate::arch) *mut i32);
 
 impl Sink for Accumulators {
     #[inline(always)]

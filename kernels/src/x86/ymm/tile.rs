@@ -12,9 +12,9 @@ use core::arch::{asm, x86_64::*};
 
 use super::convert::{Bf16, F16, F32};
 use super::finish::{Add, Destination, Finished};
-use super::sink::{Accumulators, MR, NR, Sink};
+use super::sink::{MR, NR, Sink};
 use crate::arch::tiles::{TileFn, for_each_tile};
-use crate::leaf::{BlockArgs, MicroArgs, panel_by_steps};
+use crate::leaf::{Accumulators, BlockArgs, MicroArgs, panel_by_steps};
 use crate::output::Destination as To;
 use crate::spec::Activation;
 use crate::view::Elem;
@@ -83,17 +83,18 @@ unsafe fn panel_to<T: Tiles, D: Destination>(args: &BlockArgs, panel: usize, b: 
     }
 }
 
-/// Pointers to the `R` rows of codes of a tile. LLVM does not learn how they hang together: it would
-/// compute each from the one before in every step, with additions on the ports of the dot products.
+/// Pointers to the `R` rows of codes of a tile, which begin `stride` bytes apart from `a` on. LLVM does not
+/// learn how they hang together: it would compute each from the one before in every step, with additions on
+/// the ports of the dot products.
 ///
 /// # Safety
 ///
-/// `row + R ≤ m`.
+/// The rows exist.
 #[inline(always)]
-pub(in crate::arch) unsafe fn rows<const R: usize>(args: &MicroArgs, row: usize) -> [*const u8; R] {
+pub(in crate::arch) unsafe fn rows<const R: usize>(a: *const u8, stride: usize) -> [*const u8; R] {
     core::array::from_fn(|r| {
         // SAFETY: the caller promises the rows.
-        let mut pointer = unsafe { args.a.add((row + r) * args.a_stride) };
+        let mut pointer = unsafe { a.add(r * stride) };
         // SAFETY: no instruction.
         unsafe {
             asm!("/* {0} */", inout(reg) pointer, options(pure, readonly, nostack, preserves_flags))
@@ -125,13 +126,38 @@ pub(in crate::arch) unsafe fn tile<D: Dot, K: Sink, const R: usize, const S: usi
     row: usize,
     sink: &K,
 ) {
-    // SAFETY: `row + R ≤ m` rows of codes exist; `b` advances by whole groups to the panel's end;
-    // `k` is a multiple of 64 and so of `4 · S`.
+    // SAFETY: `row + R ≤ m` rows of codes exist; `k` is a multiple of 64 and so of `4 · S`.
     unsafe {
         let mut acc = [[[_mm256_setzero_si256(); 2]; R]; S];
-        let rows = rows::<R>(args, row);
-        let mut b = args.b;
-        for k in (0..args.inputs).step_by(4 * S) {
+        let rows = rows::<R>(args.a.add(row * args.a_stride), args.a_stride);
+        multiply::<D, R, S>(&mut acc, rows, args.b, args.inputs);
+        for r in 0..R {
+            let mut sums = acc[0][r];
+            for acc in &acc[1..] {
+                sums[0] = _mm256_add_epi32(sums[0], acc[r][0]);
+                sums[1] = _mm256_add_epi32(sums[1], acc[r][1]);
+            }
+            sink.row(row + r, sums);
+        }
+    }
+}
+
+/// Adds the products of `inputs` inputs, a multiple of 4 and rounded up to one of `4 · S`: the codes of
+/// `rows` with the weights at `b`.
+///
+/// # Safety
+///
+/// The CPU has AVX2 and what `D` needs; codes and weights exist, and `b` is aligned to 64 bytes.
+#[inline(always)]
+pub(super) unsafe fn multiply<D: Dot, const R: usize, const S: usize>(
+    acc: &mut [[[__m256i; 2]; R]; S],
+    rows: [*const u8; R],
+    mut b: *const i8,
+    inputs: usize,
+) {
+    // SAFETY: the caller promises the codes and the weights.
+    unsafe {
+        for k in (0..inputs).step_by(4 * S) {
             for (s, acc) in acc.iter_mut().enumerate() {
                 let b0 = _mm256_load_si256(b.cast());
                 let b1 = _mm256_load_si256(b.add(32).cast());
@@ -143,14 +169,6 @@ pub(in crate::arch) unsafe fn tile<D: Dot, K: Sink, const R: usize, const S: usi
                     acc[1] = D::dot(acc[1], codes, b1);
                 }
             }
-        }
-        for r in 0..R {
-            let mut sums = acc[0][r];
-            for acc in &acc[1..] {
-                sums[0] = _mm256_add_epi32(sums[0], acc[r][0]);
-                sums[1] = _mm256_add_epi32(sums[1], acc[r][1]);
-            }
-            sink.row(row + r, sums);
         }
     }
 }

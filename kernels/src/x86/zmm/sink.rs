@@ -2,6 +2,8 @@
 
 use core::arch::x86_64::*;
 
+use crate::leaf::Accumulators;
+
 /// Output channels of a panel.
 pub(in crate::arch) const NR: usize = 32;
 
@@ -15,9 +17,6 @@ pub(in crate::arch) trait Sink {
     /// The CPU has AVX-512 F, BW and VL; the sink has the row.
     unsafe fn row(&self, row: usize, acc: [__m512i; 2]);
 }
-
-/// Dense rows of 32 accumulators, aligned to 64 bytes.
-pub(in crate::arch) struct Accumulators(pub(in crate::arch) *mut i32);
 
 impl Sink for Accumulators {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]

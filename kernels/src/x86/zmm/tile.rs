@@ -13,7 +13,6 @@
 //! than 5 rows get theirs by splitting `k` over several sets of accumulators.
 
 use core::arch::x86_64::*;
-use core::array;
 
 use super::sink::{NR, Sink};
 use crate::arch::tiles::TileFn;
@@ -78,22 +77,55 @@ unsafe fn tile<K: Sink, const R: usize, const S: usize, const W: usize>(
     row: usize,
     sink: &K,
 ) {
-    let stride = args.a_stride;
     let mut acc = [[[_mm512_setzero_si512(); W]; R]; S];
-    let mut b = args.b;
     let ahead = match NR * args.k {
         panel if panel <= PREFETCHED => panel,
         _ => 0,
     };
-    // SAFETY: `row + R ≤ m` rows of codes exist; `b` advances by whole groups to the panel's end;
-    // `k` is a multiple of 64 and so of `4 · S`.
+    // SAFETY: `row + R ≤ m` rows of codes exist; `k` is a multiple of 64 and so of `4 · S`.
     unsafe {
-        let mut a = args.a.add(row * stride);
-        let end = a.add(args.inputs.next_multiple_of(4 * S));
+        let a = args.a.add(row * args.a_stride);
+        let inputs = args.inputs.next_multiple_of(4 * S);
+        multiply(&mut acc, a, args.a_stride, args.b, inputs, ahead);
+        for r in 0..R {
+            let mut sums = [_mm512_setzero_si512(); 2];
+            sums[..W].copy_from_slice(&acc[0][r]);
+            for acc in &acc[1..] {
+                for (sum, acc) in sums.iter_mut().zip(acc[r]) {
+                    *sum = _mm512_add_epi32(*sum, acc);
+                }
+            }
+            sink.row(row + r, sums);
+        }
+    }
+}
+
+/// Adds the products of `inputs` inputs, a multiple of `4 · S`: codes from `a` on, in rows that begin
+/// `stride` bytes apart, and the weights at `b`. Those `ahead` bytes behind these are prefetched.
+/// `#[inline(always)]`, so that it takes on the instruction set of its caller and the accumulators stay in
+/// registers around it.
+///
+/// # Safety
+///
+/// The CPU has AVX-512 with VNNI; codes and weights exist, and `b` is aligned to 64 bytes.
+#[inline(always)]
+pub(super) unsafe fn multiply<const R: usize, const S: usize, const W: usize>(
+    acc: &mut [[[__m512i; W]; R]; S],
+    mut a: *const u8,
+    stride: usize,
+    mut b: *const i8,
+    inputs: usize,
+    ahead: usize,
+) {
+    // SAFETY: the caller promises the codes and the weights.
+    unsafe {
+        let end = a.add(inputs);
         while a < end {
-            for acc in &mut acc {
-                let weights: [__m512i; W] =
-                    array::from_fn(|half| _mm512_load_si512(b.add(64 * half).cast()));
+            for acc in acc.iter_mut() {
+                let mut weights = [_mm512_setzero_si512(); W];
+                for (half, weights) in weights.iter_mut().enumerate() {
+                    *weights = _mm512_load_si512(b.add(64 * half).cast());
+                }
                 if S <= 2 {
                     // Addresses that are not there do no harm.
                     _mm_prefetch::<_MM_HINT_T1>(b.wrapping_add(ahead));
@@ -109,16 +141,6 @@ unsafe fn tile<K: Sink, const R: usize, const S: usize, const W: usize>(
                 }
                 a = a.add(4);
             }
-        }
-        for r in 0..R {
-            let mut sums = [_mm512_setzero_si512(); 2];
-            sums[..W].copy_from_slice(&acc[0][r]);
-            for acc in &acc[1..] {
-                for (sum, acc) in sums.iter_mut().zip(acc[r]) {
-                    *sum = _mm512_add_epi32(*sum, acc);
-                }
-            }
-            sink.row(row + r, sums);
         }
     }
 }

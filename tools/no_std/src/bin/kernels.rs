@@ -69,6 +69,7 @@ fn check(kernel: Ready<MicroKernel>) -> bool {
     };
     let panels = Panels {
         bytes: panel,
+        sums: &[],
         max: max_weight,
     };
     kernel.run(codes, panels, &mut o.sums);
