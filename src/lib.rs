@@ -99,7 +99,7 @@ pub use half;
 #[cfg(feature = "io")]
 pub use layer::io;
 pub use layer::{
-    codes::Codes,
+    codes::{Codes, CodesPart, CodesRef},
     linear::QuantLinear,
     mlp::Mlp,
     norm::Norm,

@@ -26,7 +26,7 @@ import tempfile
 # From the bottom up: a file imports from its own layer and from those before it. A name is a file or a folder
 # of the crate; `lib` may import all.
 ORDER = {
-    "kernels/src": "cells isa layout spec view output < lanes leaf < strassen < row"
+    "kernels/src": "cells codes isa layout spec view output < lanes leaf < strassen < row"
     " < scalar x86 aarch64 portable < table < cpu < ready < probe",
     "src": "error check theory < run < layer < calibrate",
     "vit/src": "error readable warning < checkpoint < config < input < ops < model < store < quantize"

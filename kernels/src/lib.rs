@@ -81,6 +81,7 @@
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 mod cells;
+pub mod codes;
 pub mod isa;
 pub mod layout;
 pub mod output;

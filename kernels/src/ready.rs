@@ -6,6 +6,7 @@
 use core::fmt;
 use core::ops::Deref;
 
+use crate::codes::CodesMut;
 use crate::isa::Isa;
 use crate::layout::{ALIGN, Tile, padded_k};
 use crate::leaf::{
@@ -278,17 +279,36 @@ impl Ready<Prologue> {
         codes: &mut [u8],
         codes_stride: usize,
     ) {
+        if x.rows() == 0 || x.cols() == 0 {
+            return;
+        }
+        let lines = x.cols().div_ceil(ALIGN);
+        let codes = CodesMut::new(codes, x.rows(), lines, codes_stride);
+        self.quantize_into(x, inv, t, form, codes);
+    }
+
+    /// The same into codes that may be a part of rows, as many rows and lines of them as `x` has.
+    ///
+    /// # Panics
+    ///
+    /// If `x` has another element type than the row, or a length or a shape does not fit.
+    #[inline]
+    pub fn quantize_into(
+        &self,
+        x: MatRef<'_>,
+        inv: &[f32],
+        t: &[f32],
+        form: CodeForm,
+        mut codes: CodesMut<'_>,
+    ) {
         assert_eq!(x.elem(), self.source, "source type");
+        let shape = (x.rows(), x.cols().div_ceil(ALIGN));
+        assert_eq!(shape, (codes.rows(), codes.lines()), "rows and lines");
         if x.rows() == 0 || x.cols() == 0 {
             return;
         }
         let padded = padded_k(x.cols());
         assert!(inv.len() >= padded && t.len() >= padded, "inv and t");
-        assert!(aligned(codes), "alignment to 64 bytes");
-        let strided = codes_stride >= padded && codes_stride.is_multiple_of(ALIGN);
-        assert!(strided, "stride of codes");
-        let needed = ((x.rows() - 1).checked_mul(codes_stride)).and_then(|v| v.checked_add(padded));
-        assert!(needed.is_some_and(|needed| codes.len() >= needed), "codes");
         let args = QuantizeArgs {
             x: x.as_ptr(),
             x_stride: x.stride(),
@@ -299,9 +319,9 @@ impl Ready<Prologue> {
             max_code: form.max,
             code_offset: form.offset,
             codes: codes.as_mut_ptr(),
-            codes_stride,
+            codes_stride: codes.stride(),
         };
-        // SAFETY: `Ready` proves CPU support; `MatRef` and the asserts prove the rest.
+        // SAFETY: `Ready` proves CPU support; `MatRef`, `CodesMut` and the asserts prove the rest.
         unsafe { (self.quantize)(&args) }
     }
 }

@@ -4,8 +4,11 @@ mod message;
 
 use half::f16;
 use message::message;
+use noisyquant_kernels::codes::CodesMut;
 use noisyquant_kernels::output::{Coarse, CodeForm, Coding, Output};
-use noisyquant_kernels::view::MatMut;
+use noisyquant_kernels::row::Prologue;
+use noisyquant_kernels::table;
+use noisyquant_kernels::view::{Elem, MatMut, MatRef};
 
 #[test]
 fn outputs_that_do_not_fit_are_refused() {
@@ -51,4 +54,31 @@ fn outputs_that_do_not_fit_are_refused() {
         _ = Output::add(y);
     });
     assert!(narrow.contains("what outputs are added to"), "{narrow}");
+}
+
+#[test]
+fn a_part_of_codes_has_the_shape_of_its_numbers() {
+    #[repr(align(64))]
+    struct Lines([u8; 3 * 192]);
+
+    let (numbers, constants) = ([0f32; 140], [0f32; 128]);
+    let x = MatRef::new(&numbers, 2, 70, 70).expect("whole rows");
+    let form = CodeForm {
+        max: 255,
+        offset: 0,
+    };
+    let rows = table::prologues().filter_map(Prologue::ready);
+    for row in rows.filter(|row| row.source == Elem::F32) {
+        let said = |rows: usize, lines: usize| {
+            let mut codes = Lines([0; 3 * 192]);
+            let mut codes = CodesMut::new(&mut codes.0, 3, 3, 192);
+            let part = codes.block(3 - rows, rows, 3 - lines, lines);
+            message(|| row.quantize_into(x, &constants, &constants, form, part))
+        };
+        assert_eq!(said(2, 2), "", "{}", row.name);
+        for (rows, lines) in [(1, 2), (3, 2), (2, 1), (2, 3), (0, 0)] {
+            let said = said(rows, lines);
+            assert!(said.contains("rows and lines"), "{}: {said}", row.name);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use noisyquant_kernels::output as kernels;
 use noisyquant_kernels::view::{MatMut, MatRef};
 
-use super::codes::Codes;
+use super::codes::{Codes, CodesRef};
 use super::norm::Norm;
 use crate::check;
 use crate::error::Error;
@@ -26,7 +26,7 @@ pub enum Input<'a> {
         norm: &'a Norm,
     },
     /// Codes that were made for it.
-    Codes(&'a Codes<'a>),
+    Codes(CodesRef<'a>),
 }
 
 /// Where the outputs of a layer go.
@@ -64,8 +64,14 @@ impl<'a> From<MatRef<'a>> for Input<'a> {
     }
 }
 
-impl<'a> From<&'a Codes<'a>> for Input<'a> {
-    fn from(codes: &'a Codes<'a>) -> Self {
+impl<'a> From<&'a Codes<'_>> for Input<'a> {
+    fn from(codes: &'a Codes<'_>) -> Self {
+        Input::Codes(codes.rows_range(0, codes.rows()))
+    }
+}
+
+impl<'a> From<CodesRef<'a>> for Input<'a> {
+    fn from(codes: CodesRef<'a>) -> Self {
         Input::Codes(codes)
     }
 }

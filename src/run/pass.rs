@@ -3,7 +3,8 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::codes::CodesMut;
+use noisyquant_kernels::layout::{ALIGN, codes_stride, padded_k};
 use noisyquant_kernels::output::{Coarse, CodeForm, Coding};
 use noisyquant_kernels::ready::{Channels, Panels, Ready};
 use noisyquant_kernels::row::Prologue;
@@ -51,7 +52,7 @@ pub(crate) struct Coder {
 }
 
 /// Rows of codes, `stride` bytes each.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct CodeRows<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) stride: usize,
@@ -64,11 +65,26 @@ pub(crate) struct TwinCoders {
     pub(crate) twin: Twin,
 }
 
+/// A line of codes.
+#[repr(align(64))]
+struct Line([u8; ALIGN]);
+
 impl Coder {
     /// Writes the codes of all rows of `x`.
     fn quantize(&self, prologue: Ready<Prologue>, x: MatRef<'_>, codes: &mut [u8]) {
         let stride = codes_stride(x.cols());
         prologue.quantize(x, &self.inv, &self.t, self.form, codes, stride);
+    }
+
+    /// Writes those of the columns from `first` on, where a line begins, to where a line ends.
+    fn quantize_into(
+        &self,
+        prologue: Ready<Prologue>,
+        x: MatRef<'_>,
+        first: usize,
+        codes: CodesMut<'_>,
+    ) {
+        prologue.quantize_into(x, &self.inv[first..], &self.t[first..], self.form, codes);
     }
 }
 
@@ -134,6 +150,34 @@ impl Pass {
         for (fine, coarse) in fine.iter_mut().zip(coarse) {
             // Also of the unused bytes between rows.
             *fine = spec::merged_code(*fine, *coarse, twins.twin.shift);
+        }
+    }
+
+    /// Quantizes `x`, the columns from `first` on, where a line begins, to where a line ends, into `codes`:
+    /// the one plane of [`Planes::One`] or [`Planes::Merged`].
+    pub(crate) fn quantize_into(&self, x: MatRef<'_>, first: usize, mut codes: CodesMut<'_>) {
+        let prologue = self.kernels.prologue(x.elem());
+        let twins = match &self.planes {
+            Planes::One(coder) => return coder.quantize_into(prologue, x, first, codes),
+            Planes::Merged(twins) | Planes::Two(twins) => twins,
+        };
+        // A line at a time: there is no room for coarse codes but here.
+        let mut line = Line([0; ALIGN]);
+        for row in 0..codes.rows() {
+            let x = x.rows_range(row, row + 1);
+            for at in 0..codes.lines() {
+                let (from, to) = (at * ALIGN, x.cols().min((at + 1) * ALIGN));
+                let (x, first) = (x.cols_range(from, to), first + from);
+                let coarse = CodesMut::new(&mut line.0, 1, 1, ALIGN);
+                twins.coarse.quantize_into(prologue, x, first, coarse);
+                let mut fine = codes.block(row, 1, at, 1);
+                twins
+                    .fine
+                    .quantize_into(prologue, x, first, fine.block(0, 1, 0, 1));
+                for (fine, coarse) in fine.row(0).iter_mut().zip(&line.0) {
+                    *fine = spec::merged_code(*fine, *coarse, twins.twin.shift);
+                }
+            }
         }
     }
 

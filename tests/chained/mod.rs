@@ -33,6 +33,7 @@ pub fn layer(
 }
 
 /// What should come out, step by step.
+#[allow(dead_code, reason = "not every test has two layers")]
 pub fn apart(fc1: &QuantLinear, activation: Activation, fc2: &QuantLinear, x: &[f32]) -> Vec<f32> {
     let mut hidden = fc1.forward(x).unwrap();
     hidden.iter_mut().for_each(|y| *y = activation.of(*y));

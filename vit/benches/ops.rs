@@ -15,7 +15,7 @@ mod ops;
 
 use aligned_vec::AVec;
 use noisyquant::{Activation, DynamicMatmul, Norm};
-use ops::{Arithmetic, AttentionSizes, Bias, Heads, Lines};
+use ops::{Arithmetic, AttentionSizes, Bias, Heads, Lines, Mixed};
 
 const TOKENS: usize = 257;
 const WIDTH: usize = 384;
@@ -79,7 +79,8 @@ fn attention(group: &mut BenchmarkGroup<'_, WallTime>) {
         let qkv = numbers(tokens * 3 * heads.width);
         let mut mixed = vec![0.0; tokens * heads.width];
         on_pools(group, &format!("attention/{name}"), || {
-            let done = heads.attend(arithmetic, &qkv, bias, &mut mixed, &mut scratch);
+            let mixed = Mixed::numbers(&mut mixed, heads.width);
+            let done = heads.attend(arithmetic, &qkv, bias, mixed, &mut scratch);
             done.expect("sizes that fit");
         });
     }

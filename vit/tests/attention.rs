@@ -5,8 +5,9 @@ mod common;
 use std::{collections::BTreeMap, path::Path};
 
 use common::{File, Stored};
+use noisyquant::{ActivationRange, Noise, Quantizer};
 use noisyquant_vit::{
-    Attention, Calibration, Choice, LayerPlan, Model, OpenOptions, Output, Workspace,
+    Attention, Calibration, Choice, LayerPlan, Linear, Model, OpenOptions, Output, Workspace,
 };
 use safetensors::Dtype;
 
@@ -15,6 +16,11 @@ const WIDTH: usize = 64;
 /// A ViT of one block and one head, for square images of this side and patches of 4 × 4: numbers that look
 /// random.
 fn vit(side: usize) -> Model {
+    vit_of(side, WIDTH, 1)
+}
+
+/// The same with heads of `width / heads` features.
+fn vit_of(side: usize, width: usize, heads: usize) -> Model {
     let tokens = 1 + (side / 4).pow(2);
     let mut tensors = BTreeMap::new();
     let mut tensor = |name: &str, shape: &[usize], size: f32, offset: f32| {
@@ -29,29 +35,29 @@ fn vit(side: usize) -> Model {
         };
         tensors.insert(name.into(), stored);
     };
-    tensor("cls_token", &[1, 1, WIDTH], 1.0, 0.0);
-    tensor("pos_embed", &[1, tokens, WIDTH], 1.0, 0.0);
-    tensor("patch_embed.proj.weight", &[WIDTH, 3, 4, 4], 0.3, 0.0);
-    tensor("patch_embed.proj.bias", &[WIDTH], 0.1, 0.0);
+    tensor("cls_token", &[1, 1, width], 1.0, 0.0);
+    tensor("pos_embed", &[1, tokens, width], 1.0, 0.0);
+    tensor("patch_embed.proj.weight", &[width, 3, 4, 4], 0.3, 0.0);
+    tensor("patch_embed.proj.bias", &[width], 0.1, 0.0);
     for (layer, outputs) in [
-        ("attn.qkv", 3 * WIDTH),
-        ("attn.proj", WIDTH),
-        ("mlp.fc1", WIDTH),
-        ("mlp.fc2", WIDTH),
+        ("attn.qkv", 3 * width),
+        ("attn.proj", width),
+        ("mlp.fc1", width),
+        ("mlp.fc2", width),
     ] {
         tensor(
             &format!("blocks.0.{layer}.weight"),
-            &[outputs, WIDTH],
+            &[outputs, width],
             0.2,
             0.0,
         );
         tensor(&format!("blocks.0.{layer}.bias"), &[outputs], 0.1, 0.0);
     }
     for norm in ["blocks.0.norm1", "blocks.0.norm2", "norm"] {
-        tensor(&format!("{norm}.weight"), &[WIDTH], 0.1, 1.0);
-        tensor(&format!("{norm}.bias"), &[WIDTH], 0.1, 0.0);
+        tensor(&format!("{norm}.weight"), &[width], 0.1, 1.0);
+        tensor(&format!("{norm}.bias"), &[width], 0.1, 0.0);
     }
-    let metadata = [("heads".into(), "1".into())].into();
+    let metadata = [("heads".into(), heads.to_string())].into();
     Model::from_safetensors(&File { tensors, metadata }.bytes()).unwrap()
 }
 
@@ -72,11 +78,16 @@ fn features(model: &Model) -> Vec<f32> {
 
 /// With all layers by this plan.
 fn quantized(float: &Model, plan: &LayerPlan) -> Model {
+    quantized_by(float, &|_| plan.clone())
+}
+
+/// With each layer by a plan of its own.
+fn quantized_by(float: &Model, plan: &dyn Fn(&str) -> LayerPlan) -> Model {
     let mut calibration = Calibration::new(float, 100, 0).unwrap();
     let mut workspace = Workspace::new(float, 1);
     let images = image(float);
     calibration.observe(float, &images, &mut workspace).unwrap();
-    let quantized = float.quantize(&|_| plan.clone(), &calibration, &|_| ());
+    let quantized = float.quantize(plan, &calibration, &|_| ());
     quantized.unwrap().0
 }
 
@@ -133,6 +144,58 @@ fn files_keep_the_choice() {
         *entry = entry.replace(r#""version":3"#, r#""version":1"#);
         let first = Model::from_safetensors(&file.bytes()).unwrap();
         assert_eq!(first.attention(), Attention::F32);
+    }
+}
+
+/// Attention hands codes to a projection that takes them, and numbers where the pass is observed.
+#[test]
+fn codes_for_the_projection_give_the_bits_of_numbers() {
+    // Heads of whole lines of codes, on which threads divide heads or queries, and of less than a line.
+    let sizes = [(128, 2), (192, 1), (96, 3)];
+    let mut takes = Vec::new();
+    for ((width, heads), twin) in sizes.into_iter().flat_map(|size| {
+        let twins = [None, Some((8, -6.0)), Some((6, -2.0)), Some((8, -0.1))];
+        twins.map(|twin| (size, twin))
+    }) {
+        let float = vit_of(32, width, heads);
+        let plan = |name: &str| match twin {
+            Some((bits, min)) if name.ends_with("attn.proj") => {
+                let range = ActivationRange::Fixed { min, max: 6.0 };
+                LayerPlan::new(bits).with(Quantizer::twin(range), Noise::None)
+            }
+            _ => LayerPlan::new(8),
+        };
+        let model = quantized_by(&float, &plan);
+        let model = model.with_attention(Attention::Int8).unwrap();
+        let projection = model
+            .layers()
+            .iter()
+            .find(|layer| layer.name.ends_with("attn.proj"));
+        let Linear::Quantized(linear) = &projection.unwrap().linear else {
+            panic!("a layer in f32");
+        };
+        takes.push((twin.is_some(), linear.codes(1).is_ok()));
+        let pixels = (0..3 * model.config().pixels()).map(|at| (at as f32 * 0.37).sin());
+        let images: Vec<f32> = pixels.collect();
+        for threads in 1..=4 {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.unwrap().install(|| {
+                let mut workspace = Workspace::new(&model, 3);
+                let mut got = vec![f32::NAN; 3 * width];
+                let mut expected = got.clone();
+                let output = &mut Output::features(&mut expected);
+                let mut seen = |_: noisyquant_vit::Observed<'_>| ();
+                let done = model.forward_observed(&images, output, &mut workspace, &mut seen);
+                done.unwrap();
+                let output = &mut Output::features(&mut got);
+                model.forward(&images, output, &mut workspace).unwrap();
+                assert_eq!(got, expected, "{width} {heads} {twin:?} {threads}");
+            });
+        }
+    }
+    // A plain quantizer, and twin ones whose codes fit a byte and do not.
+    for kind in [(false, true), (true, true), (true, false)] {
+        assert!(takes.contains(&kind), "{kind:?} {takes:?}");
     }
 }
 

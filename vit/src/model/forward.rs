@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{
     memory::Workspace,
-    run::{Observed, Observer, Operation, Output, Run, Timer},
+    operation::Operation,
+    run::{Observed, Observer, Output, Run, Timer},
     transformer::{Body, Model},
 };
 use crate::{config::Config, error::Error};

@@ -2,18 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, mem,
+    mem,
     time::{Duration, Instant},
 };
 
-use noisyquant::{Activation, Executor, Input, MatMut, MatRef, Mlp, Norm};
+use noisyquant::{Activation, Executor, Input, MatMut, MatRef, Mlp, Norm, QuantLinear};
 use rayon::prelude::*;
 
-use super::layer::Layer;
+use super::{layer::Layer, operation::Operation};
 use crate::{
     error::Error,
     ops::{
-        self, Arithmetic, AttentionScratch, AttentionSizes, Bias, Heads, Linear, Lines, scratch,
+        self, Arithmetic, AttentionScratch, AttentionSizes, Bias, Heads, Linear, Lines, Mixed,
+        scratch,
     },
 };
 
@@ -51,62 +52,6 @@ pub struct Observed<'a> {
     pub input: &'a [f32],
     /// Its output, as many rows.
     pub output: &'a [f32],
-}
-
-/// A part of a forward pass, for who wants to know where its time goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Operation {
-    /// The linear layers before attention, `qkv`; with their norm, where they are quantized.
-    Qkv,
-    /// The linear layers after attention.
-    Projection,
-    /// The first linear layers of the MLPs.
-    Fc1,
-    /// The second linear layers of the MLPs.
-    Fc2,
-    /// Norm, both layers and residual of the MLPs, where they run as one.
-    Mlp,
-    /// All other linear layers: patch embedding, patch merging, head.
-    OtherLinear,
-    /// Scores, softmax and mixing.
-    Attention,
-    /// LayerNorm and adding a branch to the tokens, where no layer does it on its way.
-    Norm,
-    /// GELU.
-    Gelu,
-    /// Cutting images into patches and maps into windows, waiting for other threads, and everything else.
-    Other,
-}
-
-impl Operation {
-    /// What a linear layer of this name is.
-    fn linear(name: &str) -> Self {
-        match name.rsplit_once('.') {
-            Some((_, "qkv")) => Self::Qkv,
-            Some((before, "proj")) if before.ends_with("attn") => Self::Projection,
-            Some((_, "fc1")) => Self::Fc1,
-            Some((_, "fc2")) => Self::Fc2,
-            _ => Self::OtherLinear,
-        }
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Qkv => "linear: qkv",
-            Self::Projection => "linear: attention's projection",
-            Self::Fc1 => "linear: fc1",
-            Self::Fc2 => "linear: fc2",
-            Self::Mlp => "linear: norm, fc1, activation, fc2",
-            Self::OtherLinear => "linear: others",
-            Self::Attention => "attention",
-            Self::Norm => "LayerNorm and residuals apart",
-            Self::Gelu => "GELU",
-            Self::Other => "everything else",
-        })
-    }
 }
 
 /// Hears how long each part of a pass took.
@@ -224,9 +169,9 @@ fn parts(rows: usize, threads: usize) -> usize {
 
 /// A forward pass: layers that run one after the other, on all rows or on parts of them at a time.
 pub(crate) struct Run<'a, 'h> {
-    lane: Lane<'a, 'h>,
+    pub(super) lane: Lane<'a, 'h>,
     parts: Vec<LayerScratch<'a>>,
-    arithmetic: Arithmetic,
+    pub(super) arithmetic: Arithmetic,
     attention: AttentionScratch<'a>,
 }
 
@@ -254,7 +199,7 @@ impl MlpLayers {
 
 /// Some rows on their way through the layers, and what running those takes.
 pub(crate) struct Lane<'a, 'h> {
-    layers: &'a [Layer],
+    pub(super) layers: &'a [Layer],
     mlps: &'a Mlps,
     /// Which row of all is the first of these.
     first_row: usize,
@@ -318,6 +263,19 @@ impl<'a, 'h> Run<'a, 'h> {
         qkv: &[f32],
         bias: Option<Bias<'_>>,
         mixed: &mut [f32],
+    ) -> Result<(), Error> {
+        let mixed = Mixed::numbers(mixed, heads.width);
+        self.attend_into(layer, heads, qkv, bias, mixed)
+    }
+
+    /// The same, written as `mixed` says.
+    pub(super) fn attend_into(
+        &mut self,
+        layer: usize,
+        heads: Heads,
+        qkv: &[f32],
+        bias: Option<Bias<'_>>,
+        mixed: Mixed<'_>,
     ) -> Result<(), Error> {
         let done = heads.attend(self.arithmetic, qkv, bias, mixed, &mut self.attention);
         done.map_err(Error::layer(&self.lane.layers[layer].name))?;
@@ -421,16 +379,27 @@ impl Lane<'_, '_> {
             self.linear(index, input, update)?;
             return Ok(true);
         };
-        let LayerScratch { lines, executor } = &mut self.memory;
-        let (input, output) = (
-            rows(input, linear.in_features()),
-            noisyquant::Output::Added(rows_mut(x, linear.out_features())),
-        );
-        let none = Activation::Identity;
-        let done = linear.forward_with(input.into(), none, output, &mut scratch(lines), *executor);
-        done.map_err(Error::layer(&layer.name))?;
-        self.lap(Operation::linear(&layer.name));
+        let input = rows(input, linear.in_features()).into();
+        self.added(index, linear, input, x)?;
         Ok(false)
+    }
+
+    /// Add to `x` what layer number `index`, which is `linear`, makes of `input`.
+    pub(super) fn added(
+        &mut self,
+        index: usize,
+        linear: &QuantLinear,
+        input: Input<'_>,
+        x: &mut [f32],
+    ) -> Result<(), Error> {
+        let name = &self.layers[index].name;
+        let LayerScratch { lines, executor } = &mut self.memory;
+        let output = noisyquant::Output::Added(rows_mut(x, linear.out_features()));
+        let none = Activation::Identity;
+        let done = linear.forward_with(input, none, output, &mut scratch(lines), *executor);
+        done.map_err(Error::layer(name))?;
+        self.lap(Operation::linear(name));
+        Ok(())
     }
 
     /// Run layer number `index` on the norm of `x`, to which `rest`, what a branch has left, is added before.

@@ -6,8 +6,9 @@ use noisyquant::Norm;
 use super::{
     memory::{Buffers, Sizes},
     named::{NamedTensor, norm_tensors},
+    operation::Operation,
     patches,
-    run::{MlpLayers, Operation, Rows, Run},
+    run::{MlpLayers, Rows, Run},
     source::Source,
     windows::Windows,
 };

@@ -5,9 +5,10 @@ use noisyquant::Norm;
 use super::{
     memory::{Buffers, Sizes},
     named::{NamedTensor, norm_tensors},
+    operation::Operation,
     patches,
     positions::{self, Resampling},
-    run::{MlpLayers, Operation, Rows, Run},
+    run::{MlpLayers, Rows, Run},
     source::Source,
 };
 use crate::{
@@ -221,30 +222,46 @@ impl Vit {
             true => tokens,
             false => self.needed_tokens(logits),
         };
+        if let Some(first) = self.blocks.first() {
+            let buffers = [
+                Rows::new(&mut *x, width),
+                Rows::new(&mut *normal, width),
+                Rows::new(&mut *qkv, 3 * width),
+            ];
+            run.by_rows(buffers, &|lane, [x, normal, qkv]| {
+                lane.normed_linear(first.qkv, &first.norm1, None, x, normal, qkv)
+            })?;
+        }
         // Of each image.
         let mut kept = tokens;
-        for at in 0..=self.blocks.len() {
+        for (at, block) in self.blocks.iter().enumerate() {
+            let next = self.blocks.get(at + 1);
+            if next.is_none() {
+                keep_first(x, tokens * width, needed * width);
+                run.lap(Operation::Other);
+                kept = needed;
+            }
+            let heads = Heads {
+                queries: kept,
+                ..attention
+            };
             let rows = count * kept;
-            let next = self.blocks.get(at);
-            let previous = at.checked_sub(1).map(|at| &self.blocks[at]);
+            let mixed = &mut mixed[..rows * width];
+            let attended = run.attend_for((block.qkv, block.proj), heads, qkv, mixed)?;
             let buffers = [
                 Rows::first(rows, x, width),
                 Rows::first(rows, normal, width),
                 Rows::first(rows, update, width),
-                Rows::first(rows, mixed, width),
                 Rows::first(rows, hidden, self.config.mlp_width),
                 Rows::first(rows, qkv, 3 * width),
             ];
-            run.by_rows(buffers, &|lane, [x, normal, update, mixed, hidden, qkv]| {
-                let mut left = false;
-                if let Some(block) = previous {
-                    left = lane.branch(block.proj, mixed, x, update)?;
-                    let mlp = self.mlp(block);
-                    left = lane.mlp(mlp, &block.norm2, left, x, normal, hidden, update)?;
-                }
+            run.by_rows(buffers, &|lane, [x, normal, update, hidden, qkv]| {
+                let (mlp, norm) = (self.mlp(block), &block.norm2);
+                let left = lane.project(block.proj, &attended, width, x, update)?;
+                let left = lane.mlp(mlp, norm, left, x, normal, hidden, update)?;
                 let rest = left.then_some(&*update);
-                if let Some(block) = next {
-                    return lane.normed_linear(block.qkv, &block.norm1, rest, x, normal, qkv);
+                if let Some(next) = next {
+                    return lane.normed_linear(next.qkv, &next.norm1, rest, x, normal, qkv);
                 }
                 if let Some(rest) = rest {
                     ops::add(x, rest);
@@ -252,19 +269,6 @@ impl Vit {
                 }
                 Ok(())
             })?;
-            if let Some(block) = next {
-                if at + 1 == self.blocks.len() {
-                    keep_first(x, tokens * width, needed * width);
-                    run.lap(Operation::Other);
-                    kept = needed;
-                }
-                let heads = Heads {
-                    queries: kept,
-                    ..attention
-                };
-                let mixed = &mut mixed[..count * kept * width];
-                run.attend(block.qkv, heads, qkv, None, mixed)?;
-            }
         }
         let x = &x[..count * kept * width];
         self.finish(

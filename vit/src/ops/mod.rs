@@ -14,7 +14,9 @@ mod vectorise;
 
 pub(crate) use activate::activate;
 pub(crate) use add::{add, mean_of_rows};
-pub(crate) use attention::{Arithmetic, AttentionScratch, AttentionSizes, Bias, Heads, MAX_KEYS};
+pub(crate) use attention::{
+    Arithmetic, AttentionScratch, AttentionSizes, Bias, Heads, MAX_KEYS, Mixed,
+};
 pub use linear::{FloatLinear, Linear, float_kernel};
 pub(crate) use lines::{Lines, scratch};
 pub(crate) use norm::{add_normalise, normalise};

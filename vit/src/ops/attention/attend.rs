@@ -12,7 +12,7 @@ use noisyquant::DynamicMatmul;
 use super::{
     super::lines::Lines,
     float,
-    heads::{Bias, Heads, Part, UNIT},
+    heads::{Bias, Heads, Mixed, Part, UNIT},
     integer::{self, ProductSizes, Products},
 };
 
@@ -97,8 +97,8 @@ impl AttentionSizes {
 }
 
 impl Heads {
-    /// Write `mixed[sequences, queries, width]`, in each head `softmax(q · kᵀ / √d + bias) · v`, with
-    /// `qkv[sequences, tokens, 3 · width]` holding all heads of q, then all of k, then all of v.
+    /// Write `mixed[sequences, queries, width]`, in each head `softmax(q · kᵀ / √d + bias) · v` or the codes
+    /// of it, with `qkv[sequences, tokens, 3 · width]` holding all heads of q, then all of k, then all of v.
     ///
     /// Runs on rayon's current pool if `scratch` was made for more than one thread and the work is
     /// worth it.
@@ -109,18 +109,20 @@ impl Heads {
     ///
     /// # Panics
     ///
-    /// If there is a bias for integer products.
+    /// If there is a bias for integer products, or if products in f32 are to be codes.
     pub(crate) fn attend(
         self,
         arithmetic: Arithmetic,
         qkv: &[f32],
         bias: Option<Bias<'_>>,
-        mixed: &mut [f32],
+        mixed: Mixed<'_>,
         scratch: &mut AttentionScratch<'_>,
     ) -> Result<(), noisyquant::Error> {
         let float = matches!(arithmetic, Arithmetic::Float);
         assert!(float || bias.is_none(), "a bias for integer products");
-        let sequences = mixed.len() / (self.queries * self.width);
+        let codes = matches!(mixed, Mixed::Codes(_));
+        assert!(!float || !codes, "codes of products in f32");
+        let sequences = qkv.len() / (self.tokens * 3 * self.width);
         // A unit of few queries costs about what a full one does: lanes stay empty, operands are packed.
         let work = 2 * sequences * self.units() * UNIT * self.tokens * self.width;
         let threads = scratch
@@ -132,7 +134,7 @@ impl Heads {
         let part = Part {
             units: 0..sequences * self.units(),
             heads: 0..self.heads,
-            mixed: mixed.chunks_exact_mut(self.width).collect(),
+            mixed,
         };
         let call = Call {
             heads: self,

@@ -24,7 +24,7 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     exponential::exp2,
-    heads::{Bias, Heads, Part, UNIT},
+    heads::{Bias, Heads, Mixed, Part, UNIT},
 };
 
 /// Features that a tile of scores takes at a time, so that bounds are checked once for them.
@@ -78,6 +78,9 @@ impl<'a> Task<'a> {
             heads,
             mixed,
         } = &mut self.part;
+        let Mixed::Numbers(mixed) = mixed else {
+            unreachable!("codes of products in f32");
+        };
         let features = self.heads.features();
         let columns = N * S::F32_LANES;
         let rows = columns.min(self.heads.queries - query);

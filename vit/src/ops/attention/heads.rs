@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use noisyquant::{CodesPart, Error, MatRef};
+
 /// Queries in a unit of the work that is divided between threads; a multiple of every kernel's
 /// block.
 pub(super) const UNIT: usize = 32;
@@ -50,6 +52,11 @@ impl Heads {
         self.features() >= 64 && self.tokens >= 64 && self.fit_integers()
     }
 
+    /// Whether the features of a head are whole [lines](CodesPart::LINE) of codes.
+    pub(crate) fn fit_lines(self) -> bool {
+        self.features().is_multiple_of(CodesPart::LINE)
+    }
+
     /// Units of one sequence.
     pub(super) fn units(self) -> usize {
         self.queries.div_ceil(UNIT)
@@ -61,40 +68,102 @@ impl Heads {
     }
 }
 
+/// Where attention writes what it mixes: rows of queries, of each the features of some heads.
+pub(crate) enum Mixed<'a> {
+    /// As they are.
+    Numbers(Vec<&'a mut [f32]>),
+    /// As the codes that the layer behind makes of them; of integer products alone, whose heads
+    /// [fit lines](Heads::fit_lines). The numbers of a block stay in L1, and a quarter as much is written and
+    /// read again.
+    Codes(CodesPart<'a>),
+}
+
+impl<'a> Mixed<'a> {
+    /// All of `numbers`, in rows of `width`.
+    pub(crate) fn numbers(numbers: &'a mut [f32], width: usize) -> Self {
+        Self::Numbers(numbers.chunks_exact_mut(width).collect())
+    }
+
+    /// Write `block`, rows of `features` numbers, from row `row` and column `column` on.
+    pub(super) fn write(
+        &mut self,
+        (row, column): (usize, usize),
+        block: &[f32],
+        features: usize,
+    ) -> Result<(), Error> {
+        let count = block.len() / features;
+        match self {
+            Self::Numbers(rows) => {
+                for (row, from) in rows[row..].iter_mut().zip(block.chunks_exact(features)) {
+                    row[column..column + features].copy_from_slice(from);
+                }
+                Ok(())
+            }
+            Self::Codes(codes) => {
+                let block = MatRef::new(block, count, features, features)?;
+                codes.block(row, count, column, features).quantize(block)
+            }
+        }
+    }
+
+    fn split_rows(self, row: usize) -> (Self, Self) {
+        match self {
+            Self::Numbers(mut above) => {
+                let below = above.split_off(row);
+                (Self::Numbers(above), Self::Numbers(below))
+            }
+            Self::Codes(codes) => {
+                let (above, below) = codes.split_rows(row);
+                (Self::Codes(above), Self::Codes(below))
+            }
+        }
+    }
+
+    fn split_columns(self, column: usize) -> (Self, Self) {
+        match self {
+            Self::Numbers(rows) => {
+                let halves = rows.into_iter().map(|row| row.split_at_mut(column));
+                let (left, right) = halves.unzip();
+                (Self::Numbers(left), Self::Numbers(right))
+            }
+            Self::Codes(codes) => {
+                let (left, right) = codes.split_cols(column);
+                (Self::Codes(left), Self::Codes(right))
+            }
+        }
+    }
+}
+
 /// What one thread, or a few, do.
 pub(super) struct Part<'a> {
     /// Units of queries.
     pub(super) units: Range<usize>,
     pub(super) heads: Range<usize>,
     /// The rows of `units`, of each the features of `heads`.
-    pub(super) mixed: Vec<&'a mut [f32]>,
+    pub(super) mixed: Mixed<'a>,
 }
 
 impl Part<'_> {
     /// The units before and from `unit` on, which begins at row `row`.
-    pub(super) fn split_units(mut self, unit: usize, row: usize) -> (Self, Self) {
-        let second = Part {
-            units: unit..self.units.end,
+    pub(super) fn split_units(self, unit: usize, row: usize) -> (Self, Self) {
+        let (first, second) = self.mixed.split_rows(row);
+        let part = |units, mixed| Part {
+            units,
             heads: self.heads.clone(),
-            mixed: self.mixed.split_off(row),
+            mixed,
         };
-        self.units.end = unit;
-        (self, second)
+        (
+            part(self.units.start..unit, first),
+            part(unit..self.units.end, second),
+        )
     }
 
     /// The first `count` heads of so many features, and the others.
     pub(super) fn split_heads(self, count: usize, features: usize) -> (Self, Self) {
-        let Part {
-            units,
-            heads: Range { start, end },
-            mixed,
-        } = self;
-        let halves = mixed
-            .into_iter()
-            .map(|row| row.split_at_mut(count * features));
-        let (first, second) = halves.unzip();
+        let (first, second) = self.mixed.split_columns(count * features);
+        let Range { start, end } = self.heads;
         let part = |heads, mixed| Part {
-            units: units.clone(),
+            units: self.units.clone(),
             heads,
             mixed,
         };

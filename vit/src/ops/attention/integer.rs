@@ -10,6 +10,8 @@
 //! what is to be mixed. So a fixed noisy bias is added before they are rounded, as NoisyQuant adds one to the
 //! input of a layer. It is uniform over one level, which makes rounded levels right on average, and so there
 //! is nothing to be corrected (docs/math.md, eq. 34).
+//!
+//! What a block has mixed may go on as codes of the layer behind ([`Mixed::Codes`](super::Mixed::Codes)).
 
 use std::{f32::consts::LOG2_E, ops::Range};
 
@@ -17,7 +19,7 @@ use noisyquant::{DynamicMatmul, DynamicRange, Error, MatMut, MatRef, Scratch};
 use pulp::{Simd, WithSimd};
 
 use super::{
-    super::lines::Lines,
+    super::{lines::Lines, vectorise::vectorised},
     exponential::{ROUND, polynomial, split_exponent},
     heads::{Heads, Part, UNIT},
 };
@@ -225,16 +227,27 @@ impl Task<'_, '_> {
             let y = MatMut::new(mixed, count, features, features).expect(fits);
             values.multiply_codes(levels, y, product)?;
 
-            let rows = &mut self.part.mixed[sequence * self.heads.queries + query - first_row..];
-            for ((to, from), sum) in rows.iter_mut().zip(mixed.chunks(features)).zip(sums) {
-                let scale = 1.0 / sum;
-                for (to, from) in to[column..].iter_mut().zip(from) {
-                    *to = scale * from;
-                }
-            }
+            divide(mixed, features, &sums);
+            let row = sequence * self.heads.queries + query - first_row;
+            self.part.mixed.write((row, column), mixed, features)?;
         }
         Ok(())
     }
+}
+
+/// Divide each row of `features` numbers by the sum of its levels.
+fn divide(mixed: &mut [f32], features: usize, sums: &[f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (row, sum) in mixed.chunks_exact_mut(features).zip(sums) {
+                let scale = 1.0 / sum;
+                for number in row {
+                    *number *= scale;
+                }
+            }
+        },
+    );
 }
 
 /// The levels of the scores of a block.

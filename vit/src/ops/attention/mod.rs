@@ -9,4 +9,4 @@ mod integer;
 mod tests;
 
 pub(crate) use attend::{Arithmetic, AttentionScratch, AttentionSizes};
-pub(crate) use heads::{Bias, Heads, MAX_KEYS};
+pub(crate) use heads::{Bias, Heads, MAX_KEYS, Mixed};

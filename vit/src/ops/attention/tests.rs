@@ -5,7 +5,7 @@ use super::{
     super::lines::Lines,
     attend::{Arithmetic, AttentionScratch, AttentionSizes},
     exponential::exp2,
-    heads::{Bias, Heads},
+    heads::{Bias, Heads, Mixed},
 };
 
 /// Numbers in −1 .. 1 that look random.
@@ -48,7 +48,13 @@ fn int8(isa: Isa) -> Arithmetic {
 fn attend(heads: Heads, qkv: &[f32], bias: Option<Bias<'_>>, scratch: &mut Memory) -> Vec<f32> {
     let mut mixed = vec![f32::NAN; qkv.len() / 3];
     let scratch = &mut scratch.cut();
-    let done = heads.attend(Arithmetic::Float, qkv, bias, &mut mixed, scratch);
+    let done = heads.attend(
+        Arithmetic::Float,
+        qkv,
+        bias,
+        Mixed::numbers(&mut mixed, heads.width),
+        scratch,
+    );
     done.expect("sizes that fit");
     mixed
 }
@@ -57,7 +63,13 @@ fn attend(heads: Heads, qkv: &[f32], bias: Option<Bias<'_>>, scratch: &mut Memor
 fn attend_int8(isa: Isa, heads: Heads, qkv: &[f32], scratch: &mut Memory) -> Vec<f32> {
     let mut mixed = vec![f32::NAN; qkv.len() / 3];
     let scratch = &mut scratch.cut();
-    let done = heads.attend(int8(isa), qkv, None, &mut mixed, scratch);
+    let done = heads.attend(
+        int8(isa),
+        qkv,
+        None,
+        Mixed::numbers(&mut mixed, heads.width),
+        scratch,
+    );
     done.expect("sizes that fit");
     mixed
 }
@@ -391,7 +403,13 @@ fn fewer_queries_give_the_bits_that_all_give() {
             let mut mixed = vec![f32::NAN; sequences * heads.queries * width];
             let done = pool.expect("a pool").install(|| {
                 let scratch = &mut memory.cut();
-                heads.attend(arithmetic, &qkv, None, &mut mixed, scratch)
+                heads.attend(
+                    arithmetic,
+                    &qkv,
+                    None,
+                    Mixed::numbers(&mut mixed, heads.width),
+                    scratch,
+                )
             });
             done.expect("sizes that fit");
             mixed
