@@ -368,10 +368,8 @@ unsafe fn operands(
         }
         for (index, (from, less, to)) in made.into_iter().enumerate() {
             factors[index].make = Some(Difference { from, less, to });
-            factors[index].next = Next {
-                at: own.wrapping_add((4 + index) * half_panel),
-                per_row: half_panel.div_ceil(room.half),
-            };
+            let at = own.wrapping_add((4 + index) * half_panel);
+            factors[index].next = Next::of(2 * half_panel, at, half_panel, room.half);
         }
 
         let corrections = args.corrections.add(pair * CORRECTIONS * nr);
