@@ -28,12 +28,18 @@ pub fn check(kernel: Ready<MicroKernel>) {
 fn check_strassen(kernel: Ready<MicroKernel>) {
     let nr = kernel.tile.nr;
     let mut activations = Activation::ALL.into_iter().cycle();
-    for (k, rows, columns) in [
-        (128, vec![24, 26, 30, 38, 43], vec![2 * nr]),
-        (70, vec![24], vec![nr + nr / 2, nr + nr / 2 + 1, 3 * nr]),
-        (384, vec![97], vec![4 * nr - 1]),
+    let (all, first) = (&Destination::ALL[..], &Destination::ALL[..1]);
+    for (k, rows, columns, destinations) in [
+        (128, vec![24, 26, 30, 38, 43], vec![2 * nr], all),
+        (
+            70,
+            vec![24],
+            vec![nr + nr / 2, nr + nr / 2 + 1, 3 * nr],
+            first,
+        ),
+        (384, vec![97], vec![4 * nr - 1], first),
     ] {
-        for destination in Destination::ALL {
+        for &destination in destinations {
             let mut block = Block {
                 kernel,
                 destination,
