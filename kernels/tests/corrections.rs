@@ -41,6 +41,9 @@ fn packed(row: &MicroKernel, n: usize, weights: &[i8]) -> Guarded<i8> {
 
 #[test]
 fn corrections_are_those_of_the_equation() {
+    let x86 = cfg!(target_arch = "x86_64");
+    let arm = cfg!(all(target_arch = "aarch64", target_endian = "little"));
+    assert_eq!(rows().next().is_some(), x86 || arm, "rows to be tested");
     for row in rows() {
         let (n, codes) = weights(row);
         let nr = row.tile.nr;

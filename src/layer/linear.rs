@@ -306,7 +306,7 @@ impl QuantLinear {
     }
 
     /// Bytes of the packed weights in memory. The form is the kernel's: outputs and inputs are filled up to
-    /// whole panels, and some kernels keep sums of weights beside them. A clone shares them.
+    /// whole panels, and some kernels keep corrections beside them. A clone shares them.
     pub fn packed_bytes(&self) -> usize {
         self.pass.weights.bytes()
     }
