@@ -2,7 +2,9 @@
 //! the peak of its own instructions, measured in the same run on registers alone.
 //!
 //! Operands stay in L1/L2: a block of codes and one panel. Criterion times each kernel and its
-//! probe; the table at the end comes from interleaved rounds, whose medians it compares.
+//! probe; the tables at the end come from interleaved rounds, whose medians they compare. The second one
+//! is of whole products of layers: codes and panels are there, outputs are f32. Multiplications that
+//! Strassen's algorithm saves are counted as if they were made.
 
 mod common;
 
@@ -12,13 +14,24 @@ use std::time::{Duration, Instant};
 use aligned_vec::{AVec, ConstAlign};
 use common::median;
 use criterion::Throughput;
-use noisyquant_kernels::layout::codes_stride;
-use noisyquant_kernels::ready::{Codes, Panels, Ready};
+use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::output::Output;
+use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
 use noisyquant_kernels::row::MicroKernel;
 use noisyquant_kernels::table;
+use noisyquant_kernels::view::MatMut;
 
 const TILES: usize = 4;
 const DEPTHS: [usize; 3] = [384, 768, 1536];
+
+/// (M, K, N) of layers of a ViT-S and of a ViT-B, at 196 patches and at 256.
+const LAYERS: [(usize, usize, usize); 5] = [
+    (197, 384, 1152),
+    (257, 384, 1152),
+    (197, 1536, 384),
+    (197, 768, 3072),
+    (197, 3072, 768),
+];
 
 type Bytes<T> = AVec<T, ConstAlign<64>>;
 
@@ -105,6 +118,98 @@ fn table(kernels: &[Ready<MicroKernel>], rounds: usize) {
     }
 }
 
+/// The product of a layer, all rows in one block.
+struct Layer {
+    codes: Bytes<u8>,
+    panels: Bytes<i8>,
+    corrections: Vec<i32>,
+    working: Bytes<i32>,
+    comp: Vec<i32>,
+    channels: [Vec<f32>; 2],
+    y: Vec<f32>,
+    shape: (usize, usize, usize),
+}
+
+impl Layer {
+    /// The largest code and the largest weight: six bits, for which every kernel is exact.
+    const MAX: (u8, u8) = (63, 31);
+
+    fn new(kernel: Ready<MicroKernel>, shape: (usize, usize, usize)) -> Layer {
+        let ((m, k, n), nr) = (shape, kernel.tile.nr);
+        let panels = n.div_ceil(nr);
+        let codes = (0..m * codes_stride(k) * kernel.code_bytes()).map(|i| (i % 64) as u8);
+        let weights = (0..panels * nr * padded_k(k)).map(|i| (i % 63) as i8 - 31);
+        let panels_bytes = AVec::from_iter(64, weights);
+        let mut corrections = vec![0; kernel.corrections(panels, k)];
+        kernel.correct(&panels_bytes, k, &mut corrections);
+        let working = kernel.room(m, k) + 4 * kernel.tile.mr * nr;
+        Layer {
+            codes: AVec::from_iter(64, codes),
+            panels: panels_bytes,
+            corrections,
+            working: AVec::from_iter(64, (0..working).map(|_| 0)),
+            comp: vec![0; panels * nr],
+            channels: [vec![1e-3; panels * nr], vec![0.5; panels * nr]],
+            y: vec![0.0; m * n],
+            shape,
+        }
+    }
+
+    fn run(&mut self, kernel: Ready<MicroKernel>) -> u64 {
+        let (m, k, n) = self.shape;
+        let codes = Codes {
+            bytes: &self.codes,
+            stride: codes_stride(k) * kernel.code_bytes(),
+            rows: m,
+            k,
+            max: Layer::MAX.0,
+        };
+        let panels = Panels {
+            bytes: &self.panels,
+            corrections: &self.corrections,
+            max: Layer::MAX.1,
+        };
+        let channels = Channels {
+            comp: &self.comp,
+            scale: &self.channels[0],
+            bias: &self.channels[1],
+        };
+        let y =
+            MatMut::new(black_box(&mut self.y[..]), m, n, n).expect("as long as the shape says");
+        let y = Output::from(y);
+        let epilogue = ready::epilogue(kernel.isa, y.destination()).expect("one for each set");
+        kernel.run_block(codes, panels, epilogue, channels, &mut self.working, y);
+        (m * k * n) as u64
+    }
+}
+
+fn layers(kernels: &[Ready<MicroKernel>], rounds: usize) {
+    println!(
+        "\n{:28} {:>14} {:>12} {:>12} {:>8}",
+        "kernel", "M,K,N", "GMAC/s", "peak", "ratio"
+    );
+    for kernel in kernels {
+        for shape in LAYERS {
+            let mut layer = Layer::new(*kernel, shape);
+            let (mut own, mut peak) = (Vec::new(), Vec::new());
+            let start = Instant::now();
+            // Scalar code takes its second for a round.
+            while own.is_empty() || own.len() < rounds && start.elapsed().as_secs() < 1 {
+                own.push(rate(|| layer.run(*kernel)));
+                peak.push(rate(|| kernel.probe(1000)));
+            }
+            let (own, peak) = (median(own), median(peak));
+            let (m, k, n) = shape;
+            println!(
+                "{:28} {:>14} {own:>12.1} {peak:>12.1} {:>7.1}%",
+                kernel.name,
+                format!("{m},{k},{n}"),
+                100.0 * own / peak
+            );
+        }
+    }
+}
+
 fn main() {
     let kernels: Vec<_> = table::micro_kernels()
         .filter_map(MicroKernel::ready)
@@ -122,5 +227,7 @@ fn main() {
     }
     group.finish();
     criterion.final_summary();
-    table(&kernels, if common::is_test() { 1 } else { 31 });
+    let rounds = if common::is_test() { 1 } else { 31 };
+    table(&kernels, rounds);
+    layers(&kernels, rounds);
 }
