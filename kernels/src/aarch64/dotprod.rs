@@ -186,7 +186,7 @@ pub(super) unsafe fn block_u6s6(args: &BlockArgs) {
 /// The CPU has the features below; `args` and `outputs` keep the promises of [`strassen::tiles`] for tiles of
 /// `R` rows, `NR = 8`, `KR = 4`.
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn four_tiles<const R: usize>(args: &TilesArgs, outputs: &[Accumulators; 4]) {
+unsafe fn four_tiles<const R: usize>(args: &TilesArgs<'_>, outputs: &[Accumulators; 4]) {
     // SAFETY: the caller promises operands and outputs; the function has the features.
     unsafe { strassen::tiles::<Four<R>, Accumulators>(args, outputs) }
 }
@@ -230,7 +230,7 @@ impl<const R: usize> Registers<Accumulators> for Four<R> {
         unsafe {
             let a = factors.a.add(row * stride);
             // Two loops, of which most tiles take the second.
-            match factors.make {
+            match factors.make(row) {
                 Some(make) => multiply(&mut self.0, a, stride, factors.b, k, Some(make)),
                 None => multiply(&mut self.0, a, stride, factors.b, k, None),
             }

@@ -189,7 +189,7 @@ pub(super) unsafe fn block_u6s6(args: &BlockArgs) {
 /// `R` rows in `P` pairs, `NR = 24`, `KR = 8`.
 #[target_feature(enable = "neon,i8mm")]
 unsafe fn four_tiles<const R: usize, const P: usize>(
-    args: &TilesArgs,
+    args: &TilesArgs<'_>,
     outputs: &[Accumulators; 4],
 ) {
     // SAFETY: the caller promises operands and outputs; the function has the features.
@@ -235,7 +235,7 @@ impl<const R: usize, const P: usize> Registers<Accumulators> for Four<R, P> {
         unsafe {
             let a = factors.a.add(row * stride);
             // Two loops, of which most tiles take the second.
-            match factors.make {
+            match factors.make(row) {
                 Some(make) => {
                     multiply::<R, P>(&mut self.0, a, stride, factors.b, k, Some(make));
                 }

@@ -73,7 +73,7 @@ pub(super) const BIAS: Bias = Bias(MAX_CODE);
 /// The CPU has the features below; `args` and `outputs` keep the promises of [`strassen::tiles`] for tiles of
 /// `R` rows, `NR = 16`, `KR = 4`.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-unsafe fn four_tiles<const R: usize>(args: &TilesArgs, outputs: &[Accumulators; 4]) {
+unsafe fn four_tiles<const R: usize>(args: &TilesArgs<'_>, outputs: &[Accumulators; 4]) {
     // SAFETY: the caller promises operands and outputs; the function has the features.
     unsafe { strassen::tiles::<Tile<Vnni, R>, Accumulators>(args, outputs) }
 }

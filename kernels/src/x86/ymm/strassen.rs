@@ -45,7 +45,7 @@ impl<D: Dot, const R: usize> Registers<Accumulators> for Tile<D, R> {
             let a = factors.a.add(row * factors.a_stride);
             let rows = rows(a, factors.a_stride);
             // Two loops, of which most tiles take the second.
-            match factors.make {
+            match factors.make(row) {
                 Some(make) => multiply::<D, R, 1>(&mut self.0, rows, factors.b, k, Some(make)),
                 None => multiply::<D, R, 1>(&mut self.0, rows, factors.b, k, None),
             }

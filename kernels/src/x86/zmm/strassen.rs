@@ -30,7 +30,7 @@ pub(in crate::arch) const fn tiles<K: Sink>() -> [TilesFn<K>; MR] {
 /// The CPU has the features below; `args` and `outputs` keep the promises of [`strassen::tiles`] for tiles of
 /// `R` rows, `NR = 32`, `KR = 4`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn four_tiles<K: Sink, const R: usize>(args: &TilesArgs, outputs: &[K; 4]) {
+unsafe fn four_tiles<K: Sink, const R: usize>(args: &TilesArgs<'_>, outputs: &[K; 4]) {
     // SAFETY: the caller promises operands and outputs; the function has the features.
     unsafe { strassen::tiles::<Tile<R>, K>(args, outputs) }
 }
@@ -74,9 +74,9 @@ impl<K: Sink, const R: usize> Registers<K> for Tile<R> {
         // SAFETY: the caller promises the rows and the weights; `k` is a multiple of 64.
         unsafe {
             let a = factors.a.add(row * stride);
-            let (b, next) = (factors.b, factors.next);
+            let (b, next) = (factors.b, factors.next.after(row));
             // Two loops, of which most tiles take the second.
-            match factors.make {
+            match factors.make(row) {
                 Some(make) => multiply(&mut self.0, a, stride, b, k, next, Some(make)),
                 None => multiply(&mut self.0, a, stride, b, k, next, None),
             }
