@@ -384,20 +384,22 @@ unsafe fn operands(
         let corrections = args.corrections.add(pair * CORRECTIONS * nr);
         let tiles = sums.add(SUMS * half_panel).cast::<i32>().add(3 * room.tile);
         let comps = tiles.add(4 * room.tile);
-        let outputs = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(lower, next)| {
-            let mut output = args.output(2 * pair + next, lower * room.half, room.half);
-            output.c = tiles.add((2 * lower + next) * room.tile);
-            if (lower, next) != (0, 0) {
-                let corrections = corrections.add((1 - lower) * nr);
-                let comp = comps.add((2 * lower + next - 1) * nr);
-                for channel in 0..nr {
-                    let own = *output.comp.add(channel);
-                    *comp.add(channel) = own.wrapping_sub(*corrections.add(channel));
+        let mut outputs = [args.output(2 * pair, 0, room.half); 4];
+        // A loop: the closure of a map was a call, without vector instructions.
+        for (index, output) in outputs.iter_mut().enumerate() {
+            let (lower, next) = (index / 2, index % 2);
+            *output = args.output(2 * pair + next, lower * room.half, room.half);
+            output.c = tiles.add(index * room.tile);
+            if index > 0 {
+                let comp = slice::from_raw_parts_mut(comps.add((index - 1) * nr), nr);
+                let own = slice::from_raw_parts(output.comp, nr);
+                let corrections = slice::from_raw_parts(corrections.add((1 - lower) * nr), nr);
+                for ((comp, own), correction) in comp.iter_mut().zip(own).zip(corrections) {
+                    *comp = own.wrapping_sub(*correction);
                 }
-                output.comp = comp;
+                output.comp = comp.as_ptr();
             }
-            output
-        });
+        }
         (factors, outputs)
     }
 }
