@@ -55,7 +55,8 @@ fn bench_prints_a_line_for_each_time() {
         .iter()
         .map(|row| row["name"].as_str().unwrap())
         .collect();
-    assert_eq!(bits, ["f32", "int8", "int8", "int6", "int6"].repeat(2));
+    let widths = ["f32", "W8A8", "W8A8", "W7A7", "W6A6", "W4A8", "W4A4"];
+    assert_eq!(bits, widths.repeat(2));
     assert_eq!(
         [0, 1, 4].map(|at: usize| times[at]["bits"].as_u64()),
         [32, 8, 6].map(Some)
@@ -69,6 +70,7 @@ fn bench_prints_a_line_for_each_time() {
             row["noise"].is_boolean() && row["isa"].is_string() && row["threads"] == 1,
             "{row}"
         );
+        assert!(row.get("cosine").is_none(), "of made-up images: {row}");
     }
     let percent: f64 = shares
         .iter()
@@ -90,17 +92,23 @@ fn bench_prints_a_line_for_each_time() {
             "{operation} is missing in {operations:?}"
         );
     }
-    let shown = bench.succeed(
-        &[
-            &["bench", &bench.checkpoint, "--images", &bench.images],
-            &quick[..],
-        ]
-        .concat(),
-    );
+    let judged = ["bench", &bench.checkpoint, "--images", &bench.images];
+    let shown = bench.succeed(&[&judged[..], &quick[..]].concat());
     assert!(
         shown.contains("speed-up") && shown.contains("Where the time goes"),
         "{shown}"
     );
+    let lines = bench.succeed(&[&judged[..], &quick[..], &["--json"]].concat());
+    let times = lines.lines().map(json);
+    let times: Vec<Value> = times.filter(|row| row["med_ms"].is_f64()).collect();
+    times.iter().for_each(reads_back::<Timing>);
+    let cosine = |name: &str| {
+        let row = times.iter().rfind(|row| row["name"] == name).unwrap();
+        row["cosine"].as_f64().unwrap()
+    };
+    assert!(times[0].get("cosine").is_none(), "{}", times[0]);
+    assert!(cosine("W8A8") > 0.99 && cosine("W8A8") > cosine("W4A4"));
+    assert!(cosine("W4A8") > cosine("W4A4"));
 
     bench.quantize(
         "w5a7",
@@ -212,7 +220,19 @@ fn report_is_a_page_of_figures_that_fit_together() {
         rows.iter().any(|row| row["bits"] == 32) && rows.iter().any(|row| row["name"] == "W6A5")
     );
 
+    let widths = data["widths"].as_array().unwrap();
+    let cosine = |name: &str| {
+        let row = widths.iter().rfind(|row| row["name"] == name);
+        row.and_then(|row| row["cosine"].as_f64()).unwrap()
+    };
+    assert_eq!(
+        cosine("W6A5, the model of this page"),
+        data["comparison"]["cosine_mean"].as_f64().unwrap()
+    );
+    assert!(cosine("W8A8") > 0.99 && cosine("W8A8") > cosine("W4A4"));
+
     let page = fs::read_to_string(bench.path("report.html")).unwrap();
+    assert!(page.contains(&format!("{:.4}", cosine("W4A4"))), "widths");
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
     for choice in choices {
         assert!(page.contains(choice["words"].as_str().unwrap()), "{choice}");

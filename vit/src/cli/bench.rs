@@ -3,45 +3,42 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use indicatif::ProgressBar;
-use noisyquant::{Executor, Isa, Noise, Quantizer};
+use noisyquant::{Executor, Isa};
 use serde::Serialize;
 
 use super::{
+    contest::{contestant, race},
     failure::Failure,
     folder::{ImageFlags, Reader},
     model,
     overrides::OverrideFlags,
     print, progress,
     warner::Warner,
+    widths::{self, Widths},
 };
 use crate::{
     measure::{
-        bench::{self, Contestant, FLOAT_BITS, Setting, Share, Timing},
+        bench::{FLOAT_BITS, Setting, Share, Timing},
         table::Table,
     },
-    model::{Layer, Model, Workspace},
-    ops::{Linear, float_kernel},
-    quantize::{Calibration, LayerPlan},
+    model::Model,
     store::OpenOptions,
     warning::Warnings,
 };
 
-/// Rows that layers are calibrated on: their time does not depend on what is in them.
-const ROWS: usize = 64;
-/// Nor does it depend on how wide the noise is, so none is searched for.
-const NOISE_RANGE: f32 = 0.01;
-
-/// Latency per image in f32, int8 and int6, plain and noisy, per instruction set
+/// Latency per image in f32 and with weights and activations of 8 to 4 bits, per instruction set
 #[derive(Args)]
 #[command(after_help = "\
-A float checkpoint is quantized for the purpose, with ranges that are good enough for timing; a quantized \
-model is timed as it is. Times are medians of interleaved runs, of a batch divided by its images. With \
---json, one line for each with name, bits, noise, isa, batch, threads, med_ms and rounds, then one for each \
-kind of operation with its share of the time, and `warnings` if there were any.
+A float checkpoint is quantized for the purpose, with a shift and a scale for each channel: W4A8 has weights \
+of 4 bits and activations of 8. Given a folder with images, it is calibrated on every other one of up to 32, \
+and `cosine` is the mean similarity of the features of the rest to those of f32. What `quantize` chooses \
+takes longer and is nearer to f32. A quantized model is timed as it is. Times are medians of interleaved \
+runs, of a batch divided by its images. With --json, one line for each with name, bits, noise, isa, batch, \
+threads, med_ms, rounds and cosine, then one for each kind of operation with its share of the time, and \
+`warnings` if there were any.
 
 Examples:
-  noisyquant bench checkpoint/
+  noisyquant bench checkpoint/ --images photos/
   noisyquant bench int8.safetensors --isa avx2,amx --batch 1 --threads 1
   noisyquant bench checkpoint/ --json | jq 'select(.batch == 1)'")]
 pub(super) struct Arguments {
@@ -156,12 +153,13 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
                     &options,
                 )?)])
             };
-            race(None, &isas, open, &images, &settings, &bar)?
+            race(None, &isas, open, &images.timed, &settings, &bar)?
         }
         false => {
-            let calibration = calibrate(&model, &images)?;
-            let open = |isa| quantizations(&model, &calibration, isa);
-            race(Some(&model), &isas, open, &images, &settings, &bar)?
+            bar.set_message("quantizing");
+            let widths = Widths::new(&model, &images.fitted, &images.judged)?;
+            let open = |isa| widths.on(isa);
+            race(Some(&model), &isas, open, &images.timed, &settings, &bar)?
         }
     };
     drop(bar);
@@ -178,144 +176,31 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
     }
 }
 
-/// A model and what its rows say of it.
-pub(super) struct Entry {
-    name: String,
-    bits: u32,
-    noise: bool,
-    isa: String,
-    model: Model,
+/// Normalised images.
+struct Images {
+    /// As many as the largest batch has.
+    timed: Vec<f32>,
+    /// Those that models are calibrated on.
+    fitted: Vec<f32>,
+    /// Those that they are judged by.
+    judged: Vec<f32>,
 }
 
-/// What to call a quantized model as it is.
-pub(super) fn contestant(model: Model) -> Entry {
-    let quantized = |layer: &Layer| match &layer.linear {
-        Linear::Quantized(linear) => Some(linear.clone()),
-        Linear::Float(_) => None,
-    };
-    let layers: Vec<_> = model.layers().iter().filter_map(quantized).collect();
-    let bits = |layer: &noisyquant::QuantLinear| (layer.weight_bits(), layer.activation_bits());
-    let first = layers.first();
-    let uniform = layers
-        .iter()
-        .all(|layer| Some(bits(layer)) == first.map(bits));
-    Entry {
-        name: match first.map(bits) {
-            Some((weights, activations)) if uniform => format!("W{weights}A{activations}"),
-            _ => "mixed".into(),
-        },
-        bits: layers
-            .iter()
-            .map(|layer| bits(layer).0.max(bits(layer).1))
-            .max()
-            .unwrap_or(0),
-        noise: layers
-            .iter()
-            .any(|layer| layer.noise().iter().any(|bias| *bias != 0.0)),
-        isa: first.map_or(String::new(), |layer| layer.isa().to_string()),
-        model,
-    }
-}
-
-/// int8 and int6, plain and noisy.
-fn quantizations(
-    float: &Model,
-    calibration: &Calibration,
-    isa: Isa,
-) -> Result<Vec<Entry>, Failure> {
-    let mut entries = Vec::new();
-    for (name, bits) in [("int8", 8), ("int6", 6)] {
-        for noise in [
-            Noise::None,
-            Noise::Uniform {
-                range: NOISE_RANGE,
-                seed: 0,
-            },
-        ] {
-            let noisy = noise != Noise::None;
-            let plan = LayerPlan::new(bits)
-                .with(Quantizer::default(), noise)
-                .on(isa);
-            let (model, _) = float.quantize(&|_| plan.clone(), calibration, &|_| ())?;
-            let (name, isa) = (name.into(), isa.to_string());
-            entries.push(Entry {
-                name,
-                bits,
-                noise: noisy,
-                isa,
-                model,
-            });
-        }
-    }
-    Ok(entries)
-}
-
-/// Time `float` and what `open` gives for each instruction set, in each of the settings; and where the
-/// time goes in the first of the last set's models, in each setting of one image at a time.
-pub(super) fn race(
-    float: Option<&Model>,
-    isas: &[Isa],
-    open: impl Fn(Isa) -> Result<Vec<Entry>, Failure>,
-    images: &[f32],
-    settings: &[Setting],
-    bar: &ProgressBar,
-) -> Result<(Vec<Timing>, Vec<Share>), Failure> {
-    let (mut rows, mut shares) = (Vec::new(), Vec::new());
-    for (at, &isa) in isas.iter().enumerate() {
-        bar.set_message(format!("preparing {isa}"));
-        let entries = open(isa)?;
-        let quantized = entries.iter().map(
-            |Entry {
-                 name,
-                 bits,
-                 noise,
-                 isa,
-                 model,
-             }| Contestant {
-                name: name.clone(),
-                bits: *bits,
-                noise: *noise,
-                isa: isa.clone(),
-                model,
-            },
-        );
-        let float = float.map(|model| Contestant {
-            name: "f32".into(),
-            bits: FLOAT_BITS,
-            noise: false,
-            isa: float_kernel(),
-            model,
-        });
-        let contestants: Vec<Contestant<'_>> = float.into_iter().chain(quantized).collect();
-        for setting in settings {
-            let Setting { batch, threads, .. } = setting;
-            bar.set_message(format!("timing {isa}, batch {batch}, {threads} threads"));
-            rows.extend(bench::time(&contestants, images, *setting)?);
-            let fastest = at + 1 == isas.len();
-            let quantized = contestants
-                .iter()
-                .find(|contestant| contestant.bits != FLOAT_BITS);
-            if let (true, 1, Some(contestant)) = (fastest, setting.batch, quantized) {
-                shares.extend(bench::shares(contestant, images, *setting)?);
-            }
-            bar.inc(1);
-        }
-    }
-    Ok((bench::merge(rows), shares))
-}
-
-/// Enough normalised images for the largest batch.
 fn images(
     arguments: &Arguments,
     model: &Model,
     count: usize,
     warner: &mut Warner,
-) -> Result<Vec<f32>, Failure> {
+) -> Result<Images, Failure> {
     let config = model.config();
     let Some(folder) = &arguments.images else {
         // Without a pattern, and of the size that normalised numbers have.
         let wave = |at: usize| 2.0 * (at as f32 * 0.737).sin() * (at as f32 * 0.0013).cos();
-        return Ok((0..count * config.pixels()).map(wave).collect());
+        return Ok(Images {
+            timed: (0..count * config.pixels()).map(wave).collect(),
+            fitted: (0..config.pixels()).map(wave).collect(),
+            judged: Vec::new(),
+        });
     };
     let mut reader = Reader {
         flags: &arguments.reading,
@@ -323,21 +208,20 @@ fn images(
         warner,
     };
     let paths = reader.images(folder)?;
-    let (_, input) = reader.load(&paths[..paths.len().min(count)])?;
-    let numbers = count * config.pixels();
-    Ok(input.into_iter().cycle().take(numbers).collect())
-}
-
-fn calibrate(model: &Model, images: &[f32]) -> Result<Calibration, Failure> {
-    let mut calibration = Calibration::new(model, ROWS, 0)?;
-    let first = &images[..model.config().pixels()];
-    calibration.observe(model, first, &mut Workspace::new(model, 1))?;
-    Ok(calibration)
+    let most = count.max(2 * widths::IMAGES);
+    let (_, input) = reader.load(&paths[..paths.len().min(most)])?;
+    let (fitted, judged) = widths::halves(&input, config.pixels());
+    let timed = input.into_iter().cycle().take(count * config.pixels());
+    Ok(Images {
+        timed: timed.collect(),
+        fitted,
+        judged,
+    })
 }
 
 fn text(rows: &[Timing], shares: &[Share]) -> String {
     let head = [
-        "model", "noise", "isa", "batch", "threads", "ms", "speed-up", "rounds",
+        "model", "bias", "isa", "batch", "threads", "ms", "speed-up", "cosine", "rounds",
     ];
     let mut table = Table::new(&[head]);
     for row in rows {
@@ -353,6 +237,8 @@ fn text(rows: &[Timing], shares: &[Share]) -> String {
             row.threads.to_string(),
             format!("{:.2}", row.med_ms),
             float.map_or(String::new(), |float| format!("{:.2}×", float / row.med_ms)),
+            row.cosine
+                .map_or(String::new(), |cosine| format!("{cosine:.4}")),
             row.rounds.to_string(),
         ]);
     }

@@ -4,6 +4,7 @@ mod bench;
 mod class_map;
 mod classes;
 mod compare;
+mod contest;
 mod eval;
 mod failure;
 mod folder;
@@ -39,6 +40,7 @@ mod unnamed;
 mod unnamed;
 mod walk;
 mod warner;
+mod widths;
 
 use std::{
     io::{self, Write},

@@ -6,8 +6,9 @@ use clap::Args;
 use noisyquant::Isa;
 
 use super::{
-    bench::{contestant, race, usual_isas, usual_threads},
+    bench::{usual_isas, usual_threads},
     compare,
+    contest::{Entry, contestant, race},
     failure::Failure,
     folder::{self, ImageFlags, Reader},
     model,
@@ -15,6 +16,7 @@ use super::{
     overrides::OverrideFlags,
     print, progress,
     warner::Warner,
+    widths::{self, Widths},
 };
 use crate::{
     checkpoint::Files,
@@ -86,6 +88,8 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
     let (few, input) = reader.load(&images[..images.len().min(TAIL_IMAGES)])?;
     let tails = report::tails(&float, &quantized, &input, TAILS)?;
     let latency = latency(arguments, &float, &input)?;
+    let (_, input) = reader.load(&images[..images.len().min(2 * widths::IMAGES)])?;
+    let widths = widths(arguments, &float, comparison.cosine_mean, &input)?;
     let numbers = |model: &Model| -> usize {
         let layers = model.layers().iter().map(|layer| &layer.linear);
         layers
@@ -107,6 +111,7 @@ pub(super) fn run(arguments: &Arguments, warner: &mut Warner) -> Result<(), Fail
         tails,
         tail_images: few.len(),
         latency,
+        widths,
         attention: quantized.attention(),
         float_kernel: float_kernel(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -131,14 +136,7 @@ fn choice(layer: &Layer, reports: &[LayerReport]) -> Choice {
 
 /// Of single images, on one thread and on all, on every instruction set.
 fn latency(arguments: &Arguments, float: &Model, image: &[f32]) -> Result<Vec<Timing>, Failure> {
-    let limit = Duration::from_secs_f64(arguments.seconds);
-    let setting = |threads| Setting {
-        batch: 1,
-        threads,
-        rounds: 1000,
-        limit,
-    };
-    let settings: Vec<Setting> = usual_threads().into_iter().map(setting).collect();
+    let settings = settings(arguments);
     let isas = usual_isas();
     let open = |isa: Isa| {
         let options = OpenOptions {
@@ -153,4 +151,45 @@ fn latency(arguments: &Arguments, float: &Model, image: &[f32]) -> Result<Vec<Ti
     let bar = progress::bar(isas.len() * settings.len(), "");
     let (rows, _) = race(Some(float), &isas, open, image, &settings, &bar)?;
     Ok(rows)
+}
+
+/// The model that the page is about, whose features have this cosine similarity, among others of the same
+/// checkpoint; on the fastest instruction set.
+fn widths(
+    arguments: &Arguments,
+    float: &Model,
+    cosine: f64,
+    images: &[f32],
+) -> Result<Vec<Timing>, Failure> {
+    let (fitted, judged) = widths::halves(images, float.config().pixels());
+    let (isas, settings) = (usual_isas(), settings(arguments));
+    let isas = &isas[isas.len() - 1..];
+    let bar = progress::bar(settings.len(), "quantizing");
+    let widths = Widths::new(float, &fitted, &judged)?;
+    let open = |isa| {
+        let options = OpenOptions {
+            isa: Some(isa),
+            ..OpenOptions::default()
+        };
+        let own = contestant(model::quantized(&arguments.quantized, &options)?);
+        let own = Entry {
+            name: format!("{}, the model of this page", own.name),
+            cosine: Some(cosine),
+            ..own
+        };
+        Ok([own].into_iter().chain(widths.on(isa)?).collect())
+    };
+    let (rows, _) = race(Some(float), isas, open, images, &settings, &bar)?;
+    Ok(rows)
+}
+
+/// Single images, on one thread and on all.
+fn settings(arguments: &Arguments) -> Vec<Setting> {
+    let setting = |threads| Setting {
+        batch: 1,
+        threads,
+        rounds: 1000,
+        limit: Duration::from_secs_f64(arguments.seconds),
+    };
+    usual_threads().into_iter().map(setting).collect()
 }

@@ -20,7 +20,7 @@ pub(crate) const FLOAT_BITS: u32 = 32;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Timing {
-    /// `f32`, `int8`, `int6`, or bits of weights and activations such as `W8A6`.
+    /// `f32`, `mixed`, or bits of weights and activations such as `W8A6`.
     pub name: String,
     /// Most bits of a weight or activation; 32 of f32.
     pub bits: u32,
@@ -36,6 +36,10 @@ pub struct Timing {
     pub med_ms: f64,
     /// Rounds that the median is of.
     pub rounds: usize,
+    /// Mean cosine similarity of the features to those of f32, over images that the model was not calibrated
+    /// on; none if there are no such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosine: Option<f64>,
 }
 
 /// A model that is timed, and what its row says of it.
@@ -48,6 +52,8 @@ pub struct Contestant<'a> {
     pub noise: bool,
     /// See [`Timing::isa`].
     pub isa: String,
+    /// See [`Timing::cosine`].
+    pub cosine: Option<f64>,
     /// The model.
     pub model: &'a Model,
 }
@@ -107,6 +113,7 @@ pub fn time(
         threads: setting.threads,
         med_ms: times.microseconds(which) / 1e3 / setting.batch as f64,
         rounds: times.rounds(),
+        cosine: contestant.cosine,
     };
     Ok(contestants.iter().enumerate().map(timing).collect())
 }

@@ -30,6 +30,10 @@ pub struct ReportData {
     pub tail_images: usize,
     /// Time per image.
     pub latency: Vec<Timing>,
+    /// Time per image and accuracy of the model among others of the same checkpoint, with weights and
+    /// activations of 8 to 4 bits, on the fastest instruction set.
+    #[serde(default)]
+    pub widths: Vec<Timing>,
     /// How attention runs in the quantized model.
     pub attention: Attention,
     /// Name of the f32 matrix kernel.

@@ -33,6 +33,7 @@ pub fn render(data: &ReportData) -> String {
                 (tails(data))
                 (errors(data))
                 (latency(data))
+                (widths(&data.widths))
                 (choices(&data.choices, &data.comparison.layers))
                 footer {
                     "Made by noisyquant " (data.version) ". Everything but the drawing was computed on "
@@ -185,6 +186,48 @@ fn latency(data: &ReportData) -> Markup {
             figure.card.scroll {
                 figcaption { b { (label) } }
                 (chart::bars(&label, &bars(&rows)))
+            }
+        }
+    }
+}
+
+/// What other bits would have given.
+fn widths(rows: &[Timing]) -> Markup {
+    let mut threads: Vec<usize> = rows.iter().map(|row| row.threads).collect();
+    threads.dedup();
+    let first = threads.first().copied();
+    let names = rows.iter().filter(|row| Some(row.threads) == first);
+    let milliseconds = |at: usize, count: usize| {
+        let mut same = rows.iter().filter(|row| row.threads == count);
+        let row = same.nth(at);
+        row.map_or(String::new(), |row| format!("{:.1}", row.med_ms))
+    };
+    html! {
+        h2 { "Fewer bits, or more" }
+        p {
+            "The same checkpoint with weights and inputs of other bits, and the milliseconds that an image \
+            takes on the fastest instruction set. W4A8 has weights of 4 bits and inputs of 8. All but the \
+            model of this page were made in passing, calibrated on every other image, with a shift and a \
+            scale for each channel or with neither; their cosine is the mean over the rest. What "
+            code { "noisyquant quantize" }
+            " chooses is nearer to f32."
+        }
+        figure.card.scroll {
+            table {
+                thead { tr {
+                    th { "model" }
+                    th { "cosine" }
+                    @for count in &threads { th.number { (counted(*count, "thread")) } }
+                } }
+                tbody {
+                    @for (at, row) in names.enumerate() {
+                        tr {
+                            td { (row.name) @if row.bits != FLOAT_BITS && !row.noise { ", no bias" } }
+                            td { @if let Some(cosine) = row.cosine { (format!("{cosine:.4}")) } }
+                            @for count in &threads { td.number { (milliseconds(at, *count)) } }
+                        }
+                    }
+                }
             }
         }
     }
