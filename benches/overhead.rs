@@ -51,7 +51,7 @@ impl BareGemm {
             .expect("the layer's kernel");
         let kernel = row.ready().expect("it ran");
         let (k, n) = (layer.in_features(), layer.out_features());
-        let panel = kernel.tile.panel();
+        let panel = kernel.panel();
         let stride = codes_stride(k) * kernel.code_bytes();
         let step = layer.explain(rows).step_rows;
         let packed = panel.packed_len(n, k).expect("fits");

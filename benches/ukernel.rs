@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use aligned_vec::{AVec, ConstAlign};
 use common::median;
 use criterion::Throughput;
-use noisyquant_kernels::layout::{codes_stride, padded_k};
+use noisyquant_kernels::layout::codes_stride;
 use noisyquant_kernels::output::Output;
 use noisyquant_kernels::ready::{self, Channels, Codes, Panels, Ready};
 use noisyquant_kernels::row::MicroKernel;
@@ -40,6 +40,7 @@ struct Operands {
     panel: Bytes<i8>,
     accumulators: Bytes<i32>,
     rows: usize,
+    nr: usize,
     stride: usize,
     k: usize,
 }
@@ -48,9 +49,11 @@ impl Operands {
     fn new(kernel: Ready<MicroKernel>, k: usize) -> Operands {
         let rows = TILES * kernel.tile.mr;
         let stride = codes_stride(k) * kernel.code_bytes();
+        let panel = kernel.panel().panel_bytes(k);
         Operands {
             codes: AVec::from_iter(64, (0..rows * stride).map(|i| (i % 16) as u8)),
-            panel: AVec::from_iter(64, (0..k * kernel.tile.nr).map(|i| (i % 7) as i8)),
+            panel: AVec::from_iter(64, (0..panel).map(|i| (i % 7) as i8)),
+            nr: kernel.tile.nr,
             accumulators: AVec::from_iter(64, (0..rows * kernel.tile.nr).map(|_| 0)),
             rows,
             stride,
@@ -75,7 +78,7 @@ impl Operands {
     }
 
     fn macs(&self) -> u64 {
-        (self.rows * self.panel.len()) as u64
+        (self.rows * self.nr * self.k) as u64
     }
 }
 
@@ -131,14 +134,15 @@ struct Layer {
 }
 
 impl Layer {
-    /// The largest code and the largest weight: six bits, for which every kernel is exact.
-    const MAX: (u8, u8) = (63, 31);
+    /// The largest code: of six bits, for which, with weights of six bits or what a dense panel holds, every
+    /// kernel is exact.
+    const MAX_CODE: u8 = 63;
 
     fn new(kernel: Ready<MicroKernel>, shape: (usize, usize, usize)) -> Layer {
         let ((m, k, n), nr) = (shape, kernel.tile.nr);
         let panels = n.div_ceil(nr);
         let codes = (0..m * codes_stride(k) * kernel.code_bytes()).map(|i| (i % 64) as u8);
-        let weights = (0..panels * nr * padded_k(k)).map(|i| (i % 63) as i8 - 31);
+        let weights = (0..panels * kernel.panel().panel_bytes(k)).map(|i| (i % 63) as i8 - 31);
         let panels_bytes = AVec::from_iter(64, weights);
         let mut corrections = vec![0; kernel.corrections(panels, k)];
         kernel.correct(&panels_bytes, k, &mut corrections);
@@ -162,12 +166,12 @@ impl Layer {
             stride: codes_stride(k) * kernel.code_bytes(),
             rows: m,
             k,
-            max: Layer::MAX.0,
+            max: Layer::MAX_CODE,
         };
         let panels = Panels {
             bytes: &self.panels,
             corrections: &self.corrections,
-            max: Layer::MAX.1,
+            max: kernel.form.max_weight().min(31) as u8,
         };
         let channels = Channels {
             comp: &self.comp,

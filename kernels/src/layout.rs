@@ -20,6 +20,21 @@
 //! ```
 //!
 //! Channels past `N` and inputs past `K` are packed as zero weights.
+//!
+//! A **dense** panel holds weights of six or four bits ([`Form`]) in so many bits. Two groups of it are four
+//! *quarters*, each of which a kernel wants in registers of its own: the lower and the upper half of the
+//! channels, in the first group and in the second. Byte `i` of the quarters is `w0`, `w1`, `w2` and `w3`;
+//! they are stored in three runs of bytes, or in two (each of 64 bytes with `NR = 32` and `KR = 4`):
+//!
+//! ```text
+//!   six bits, bit  7 6 5 4 3 2   1 0             four bits, bit  7 6 5 4   3 2 1 0
+//!     run 0        w0            w3, bits 5 4      run 0         w1        w0
+//!     run 1        w1            w3, bits 3 2      run 1         w3        w2
+//!     run 2        w2            w3, bits 1 0
+//! ```
+//!
+//! So a weight stands in the upper bits of its byte, or is moved there, and the rest is masked: as a signed
+//! byte that is the weight times 4 or 16, and sums of such products are divided again at the end.
 
 use core::array;
 
@@ -41,6 +56,58 @@ pub struct Tile {
     pub kr: usize,
 }
 
+/// How many bits of a packed panel a weight takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A byte.
+    Bytes,
+    /// Six: weights from −32 to 31.
+    Six,
+    /// Four: weights from −8 to 7.
+    Four,
+}
+
+impl Form {
+    /// Bits of a weight.
+    pub const fn bits(self) -> usize {
+        match self {
+            Form::Bytes => 8,
+            Form::Six => 6,
+            Form::Four => 4,
+        }
+    }
+
+    /// The largest weight; the least is one more in magnitude.
+    pub const fn max_weight(self) -> i8 {
+        i8::MAX >> (8 - self.bits())
+    }
+
+    /// One weight of each quarter of two groups as the bytes of the runs, of which a dense form has three or
+    /// two.
+    fn join(self, weights: [i8; 4]) -> [i8; 3] {
+        let [w0, w1, w2, w3] = weights;
+        match self {
+            Form::Six => {
+                let with = |w: i8, bits: i8| w << 2 | bits & 3;
+                [with(w0, w3 >> 4), with(w1, w3 >> 2), with(w2, w3)]
+            }
+            _ => [w1 << 4 | w0 & 15, w3 << 4 | w2 & 15, 0],
+        }
+    }
+
+    /// The weight of a quarter again.
+    fn part(self, [x0, x1, x2]: [i8; 3], quarter: usize) -> i8 {
+        match (self, quarter) {
+            (Form::Six, 3) => (x0 << 6 | (x1 & 3) << 4 | (x2 & 3) << 2) >> 2,
+            (Form::Six, _) => [x0, x1, x2][quarter] >> 2,
+            (_, 0) => x0 << 4 >> 4,
+            (_, 1) => x0 >> 4,
+            (_, 2) => x1 << 4 >> 4,
+            _ => x1 >> 4,
+        }
+    }
+}
+
 /// The form of a packed panel; kernels that agree on it can share one layer's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PanelLayout {
@@ -48,6 +115,8 @@ pub struct PanelLayout {
     pub nr: usize,
     /// Consecutive inputs in a group.
     pub kr: usize,
+    /// Bits of a weight.
+    pub form: Form,
 }
 
 impl Tile {
@@ -56,11 +125,12 @@ impl Tile {
         Tile { mr, nr, kr }
     }
 
-    /// The packed layout that the tile reads.
+    /// The packed layout that the tile reads, of a byte a weight.
     pub const fn panel(self) -> PanelLayout {
         PanelLayout {
             nr: self.nr,
             kr: self.kr,
+            form: Form::Bytes,
         }
     }
 }
@@ -100,7 +170,7 @@ impl PanelLayout {
     /// If that overflows.
     pub const fn panel_bytes(self, k: usize) -> usize {
         match padded_k(k).checked_mul(self.nr) {
-            Some(bytes) => bytes,
+            Some(weights) => self.bytes(weights),
             None => panic!("a panel: expected fewer bytes than memory has"),
         }
     }
@@ -111,12 +181,48 @@ impl PanelLayout {
             return None;
         }
         match padded_k(k).checked_mul(self.nr) {
-            Some(panel) => self.panels(n).checked_mul(panel),
+            Some(weights) => self.panels(n).checked_mul(self.bytes(weights)),
             None => None,
         }
     }
 
-    /// Where the weight of channel `n` and input `k` (of `k_total`) stands in the packed buffer.
+    /// Bytes of so many weights, a multiple of 8.
+    const fn bytes(self, weights: usize) -> usize {
+        weights / 8 * self.form.bits()
+    }
+
+    /// The weight of channel `n` and input `k` (of `k_total`) in `packed`.
+    ///
+    /// # Panics
+    ///
+    /// If `packed` ends before it.
+    pub fn weight(self, packed: &[i8], n: usize, k: usize, k_total: usize) -> i8 {
+        if self.form == Form::Bytes {
+            return packed[self.index(n, k, k_total)];
+        }
+        let (channel, group) = (n % self.nr, k / self.kr);
+        let quarter = group % 2 * 2 + channel / (self.nr / 2);
+        let pair = n / self.nr * self.panel_bytes(k_total) + group / 2 * self.pair_bytes();
+        let at = pair + channel % (self.nr / 2) * self.kr + k % self.kr;
+        let mut bytes = [0; 3];
+        for (run, byte) in bytes[..self.form.bits() / 2].iter_mut().enumerate() {
+            *byte = packed[at + run * self.run_bytes()];
+        }
+        self.form.part(bytes, quarter)
+    }
+
+    /// Bytes of a run of a dense panel.
+    const fn run_bytes(self) -> usize {
+        self.nr / 2 * self.kr
+    }
+
+    /// Bytes of two groups of a dense panel.
+    const fn pair_bytes(self) -> usize {
+        self.run_bytes() * (self.form.bits() / 2)
+    }
+
+    /// Where the weight of channel `n` and input `k` (of `k_total`) stands in a packed buffer of
+    /// [`Form::Bytes`].
     pub const fn index(self, n: usize, k: usize, k_total: usize) -> usize {
         let group = k / self.kr * self.nr * self.kr;
         n / self.nr * self.panel_bytes(k_total) + group + n % self.nr * self.kr + k % self.kr
@@ -128,7 +234,8 @@ impl PanelLayout {
     /// # Panics
     ///
     /// If `weights` does not hold the rows, `stride` is less than `k`, `packed` is not
-    /// [`packed_len`](Self::packed_len) long, or `kr` does not divide [`K_ALIGN`].
+    /// [`packed_len`](Self::packed_len) long, or `kr` does not divide [`K_ALIGN`]; of a dense form, if a
+    /// weight has more bits, `kr` does not divide half of that, or `nr` is odd.
     pub fn pack(self, weights: &[i8], stride: usize, n: usize, k: usize, packed: &mut [i8]) {
         self.clear(n, k, packed);
         let source = Source::new(weights, stride, n, k);
@@ -136,6 +243,9 @@ impl PanelLayout {
             return;
         }
         match self.kr {
+            _ if self.form != Form::Bytes => {
+                self.pack_dense(|channel, input| source.row(channel)[input], n, k, packed);
+            }
             2 => self.pack_rows::<2>(&source, n, k, packed),
             4 => self.pack_rows::<4>(&source, n, k, packed),
             8 => self.pack_rows::<8>(&source, n, k, packed),
@@ -150,8 +260,7 @@ impl PanelLayout {
     ///
     /// # Panics
     ///
-    /// If `weights` does not hold the rows, `stride` is less than `n`, `packed` is not
-    /// [`packed_len`](Self::packed_len) long, or `kr` does not divide [`K_ALIGN`].
+    /// If `weights` does not hold the rows, `stride` is less than `n`, or as [`pack`](Self::pack).
     pub fn pack_transposed(
         self,
         weights: &[i8],
@@ -166,6 +275,9 @@ impl PanelLayout {
             return;
         }
         match self.kr {
+            _ if self.form != Form::Bytes => {
+                self.pack_dense(|channel, input| source.row(input)[channel], n, k, packed);
+            }
             2 => self.pack_columns::<2>(&source, n, k, packed),
             4 => self.pack_columns::<4>(&source, n, k, packed),
             8 => self.pack_columns::<8>(&source, n, k, packed),
@@ -179,6 +291,8 @@ impl PanelLayout {
     fn clear(self, n: usize, k: usize, packed: &mut [i8]) {
         let whole = self.nr > 0 && self.kr > 0 && K_ALIGN.is_multiple_of(self.kr);
         assert!(whole, "groups that fill {K_ALIGN} inputs");
+        let quartered = self.nr.is_multiple_of(2) && (K_ALIGN / 2).is_multiple_of(self.kr);
+        assert!(quartered || self.form == Form::Bytes, "pairs of groups");
         assert_eq!(Some(packed.len()), self.packed_len(n, k), "packed panels");
         if !(n.is_multiple_of(self.nr) && k.is_multiple_of(K_ALIGN)) {
             packed.fill(0);
@@ -240,6 +354,30 @@ impl PanelLayout {
             }
         }
     }
+
+    /// Four codes at a time, one of each quarter.
+    fn pack_dense(self, code: impl Fn(usize, usize) -> i8, n: usize, k: usize, packed: &mut [i8]) {
+        let (half, run) = (self.nr / 2, self.run_bytes());
+        let most = 1i8 << (self.form.bits() - 1);
+        for (panel, packed) in packed.chunks_exact_mut(self.panel_bytes(k)).enumerate() {
+            for (pair, packed) in packed.chunks_exact_mut(self.pair_bytes()).enumerate() {
+                for i in 0..run {
+                    let weights = array::from_fn(|quarter| {
+                        let channel = panel * self.nr + quarter % 2 * half + i / self.kr;
+                        let input = (2 * pair + quarter / 2) * self.kr + i % self.kr;
+                        let there = channel < n && input < k;
+                        if there { code(channel, input) } else { 0 }
+                    });
+                    let fit = weights.iter().all(|w| (-most..most).contains(w));
+                    assert!(fit, "weights of {} bits", self.form.bits());
+                    let bytes = self.form.join(weights);
+                    for (packed, byte) in packed[i..].iter_mut().step_by(run).zip(bytes) {
+                        *packed = byte;
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Rows of codes to be packed.
@@ -272,74 +410,4 @@ impl<'a> Source<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-
-    use super::*;
-
-    #[test]
-    fn strides_are_odd_multiples_of_a_line() {
-        for k in 0..1000 {
-            let stride = codes_stride(k);
-            assert!(stride >= padded_k(k) && stride <= padded_k(k) + 64);
-            assert_eq!(stride / 64 % 2, 1, "k = {k}");
-        }
-    }
-
-    #[test]
-    fn lengths_that_overflow_are_none() {
-        let layout = PanelLayout { nr: 32, kr: 4 };
-        for (n, k) in [(1, usize::MAX), (1, usize::MAX / 2), (usize::MAX, 64)] {
-            assert_eq!(layout.packed_len(n, k), None, "{n} {k}");
-        }
-    }
-
-    #[test]
-    fn sizes_that_overflow_are_refused() {
-        let layout = PanelLayout { nr: 32, kr: 4 };
-        let refused = |size: &dyn Fn() -> usize| catch_unwind(AssertUnwindSafe(size)).is_err();
-        for k in [usize::MAX, usize::MAX - 64, usize::MAX - 127] {
-            assert!(refused(&|| padded_k(k)), "{k}");
-            assert!(refused(&|| codes_stride(k)), "{k}");
-            assert!(refused(&|| layout.panel_bytes(k)), "{k}");
-        }
-        assert!(refused(&|| layout.panel_bytes(usize::MAX / 16)));
-        let most = usize::MAX - 2 * K_ALIGN;
-        assert!(codes_stride(most) >= padded_k(most) && padded_k(most) >= most);
-    }
-
-    #[test]
-    fn packing_places_every_weight_once_and_pads_with_zeros() {
-        for (nr, kr) in [(32, 4), (16, 2), (5, 2), (8, 8), (12, 16), (8, 32), (7, 1)] {
-            let layout = PanelLayout { nr, kr };
-            for (n, k) in [
-                (1, 1),
-                (33, 65),
-                (16, 64),
-                (7, 130),
-                (32, 128),
-                (0, 3),
-                (3, 0),
-            ] {
-                let code = |channel: usize, input: usize| ((channel * k + input) % 127 + 1) as i8;
-                let mut rows = vec![-1; n * (k + 3)];
-                let mut columns = vec![-1; k * (n + 3)];
-                for (channel, input) in (0..n).flat_map(|n| (0..k).map(move |k| (n, k))) {
-                    rows[channel * (k + 3) + input] = code(channel, input);
-                    columns[input * (n + 3) + channel] = code(channel, input);
-                }
-                let mut packed = vec![-1; layout.packed_len(n, k).unwrap()];
-                let mut transposed = packed.clone();
-                layout.pack(&rows, k + 3, n, k, &mut packed);
-                layout.pack_transposed(&columns, n + 3, n, k, &mut transposed);
-                assert_eq!(packed, transposed, "{layout:?} {n} {k}");
-                for (channel, input) in (0..n).flat_map(|n| (0..k).map(move |k| (n, k))) {
-                    let at = layout.index(channel, input, k);
-                    assert_eq!(packed[at], code(channel, input));
-                }
-                let nonzero = packed.iter().filter(|w| **w != 0).count();
-                assert_eq!(nonzero, n * k);
-            }
-        }
-    }
-}
+mod tests;

@@ -44,7 +44,7 @@
 //! let fits = |row: &&MicroKernel| row.is_exact_for(255, 127) && row.tile.nr >= n && row.code_bytes() == 1;
 //! let kernel = (table::micro_kernels().filter(fits).filter_map(MicroKernel::ready).last())
 //!     .expect("a scalar row, at least");
-//! let layout = kernel.tile.panel();
+//! let layout = kernel.panel();
 //! let panel = &mut panel.0[..layout.panel_bytes(k)];
 //! layout.pack(&weights, k, n, k, panel);
 //!

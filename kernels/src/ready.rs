@@ -142,9 +142,9 @@ impl Ready<MicroKernel> {
     ///
     /// # Panics
     ///
-    /// If the codes' `k` is not from 1 to [`MAX_K`]; if `b` is not `NR · padded_k(k)` long; if the kernel is
-    /// not [exact](MicroKernel::is_exact_for) for such codes and weights; if `codes` or `c` is too short; or
-    /// if `b` or `c` is not aligned to 64 bytes.
+    /// If the codes' `k` is not from 1 to [`MAX_K`]; if `b` is not one [panel](MicroKernel::panel) long; if
+    /// the kernel is not [exact](MicroKernel::is_exact_for) for such codes and weights; if `codes` or `c` is
+    /// too short; or if `b` or `c` is not aligned to 64 bytes.
     pub fn run(&self, codes: Codes<'_>, b: Panels<'_>, c: &mut [i32]) {
         if codes.rows == 0 {
             return;
@@ -209,11 +209,11 @@ impl Ready<MicroKernel> {
 
     /// Checks codes and panels. There is a row and a panel.
     fn operands(&self, codes: Codes<'_>, b: Panels<'_>, panels: usize, c: &mut [i32]) -> MicroArgs {
-        let (inputs, nr) = (codes.k, self.tile.nr);
+        let inputs = codes.k;
         let possible = (1..=MAX_K).contains(&inputs);
         assert!(possible, "inputs: from 1 to {MAX_K}, got {inputs}");
         let k = padded_k(inputs);
-        let len = panels.checked_mul(nr * k);
+        let len = panels.checked_mul(self.panel().panel_bytes(inputs));
         assert_eq!(Some(b.bytes.len()), len, "panels of {k} inputs");
         let exact = self.is_exact_for(codes.max, b.max);
         assert!(

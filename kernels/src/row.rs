@@ -1,7 +1,7 @@
 //! What the table says of a kernel: the five kinds of rows.
 
 use crate::isa::Isa;
-use crate::layout::Tile;
+use crate::layout::{Form, PanelLayout, Tile};
 use crate::leaf::{
     BlockArgs, FinishArgs, MicroArgs, NormArgs, QuantizeArgs, RaiseArgs, WidenArgs, block_by_steps,
 };
@@ -12,12 +12,15 @@ use crate::view::Elem;
 /// A row of the table: codes × packed weights → a block of i32 accumulators.
 #[derive(Debug)]
 pub struct MicroKernel {
-    /// `<isa>_<a><b>_<MR>x<NR>x<KR>`.
+    /// `<isa>_<a><b>_<MR>x<NR>x<KR>`, where `<b>` is `d` and the bits of a weight of dense panels, or else
+    /// `s` and those of the largest weight.
     pub name: &'static str,
     /// What the CPU must have.
     pub isa: Isa,
     /// Register tile.
     pub tile: Tile,
+    /// How the packed weights are stored that it reads.
+    pub form: Form,
     /// How codes are widened to 16 bits in scratch, for a kernel that reads them so.
     pub(crate) widen: Option<unsafe fn(&WidenArgs)>,
     /// The kernel is exact while `max_code · max_weight` of the operands is at most this; see
@@ -92,6 +95,7 @@ impl MicroKernel {
         name: "",
         isa: Isa::Scalar,
         tile: Tile::new(0, 0, 0),
+        form: Form::Bytes,
         widen: None,
         max_product: u32::MAX,
         max_code: u8::MAX,
@@ -101,6 +105,14 @@ impl MicroKernel {
         micro: unnamed,
         block: block_by_steps,
     };
+
+    /// The packed layout that the kernel reads.
+    pub const fn panel(&self) -> PanelLayout {
+        PanelLayout {
+            form: self.form,
+            ..self.tile.panel()
+        }
+    }
 
     /// Bytes of one code as the kernel reads it: 2 where codes go through
     /// [`widen`](crate::ready::Ready::<MicroKernel>::widen) first.
@@ -138,7 +150,7 @@ impl MicroKernel {
     ///
     /// If there are not as many as [`corrections`](Self::corrections) says.
     pub fn correct(&self, panels: &[i8], k: usize, corrections: &mut [i32]) {
-        let panel = self.tile.panel().panel_bytes(k);
+        let panel = self.panel().panel_bytes(k);
         let expected = self.corrections(panels.len() / panel, k);
         assert_eq!(corrections.len(), expected, "corrections");
         let Some(bias) = self.strassen.filter(|_| expected > 0) else {
@@ -161,7 +173,7 @@ impl MicroKernel {
         match self.strassen {
             Some(_) => strassen::room(self.tile, rows, k),
             // A panel of 16-bit weights.
-            None if self.widen.is_some() => self.tile.panel().panel_bytes(k) / 2,
+            None if self.widen.is_some() => self.panel().panel_bytes(k) / 2,
             None => 0,
         }
     }

@@ -36,7 +36,7 @@ pub fn epilogues() -> impl Iterator<Item = &'static Epilogue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Tile;
+    use crate::layout::{Form, Tile};
     use crate::output::Destination;
     use crate::view::Elem;
 
@@ -46,6 +46,13 @@ mod tests {
         for row in micro_kernels() {
             let Tile { mr, nr, kr } = row.tile;
             let prefix = format!("{}_u", row.isa);
+            let dense = format!("d{}", row.form.bits());
+            assert_eq!(
+                row.name.contains(&dense),
+                row.form != Form::Bytes,
+                "{}",
+                row.name
+            );
             let suffix = format!("_{mr}x{nr}x{kr}");
             assert!(row.name.starts_with(&prefix), "{}", row.name);
             assert!(row.name.ends_with(&suffix), "{}", row.name);

@@ -41,7 +41,7 @@ impl Operands {
         let k = 128;
         Operands {
             codes: Guarded::new(2 * k * kernel.code_bytes()),
-            panels: Guarded::aligned(2 * k * kernel.tile.nr),
+            panels: Guarded::aligned(2 * kernel.panel().panel_bytes(k)),
             sums: Guarded::aligned(2 * kernel.tile.nr),
             kernel,
             k,
@@ -101,7 +101,7 @@ impl Operands {
 #[test]
 fn operands_that_do_not_belong_together_are_refused() {
     for kernel in kernels() {
-        let panel = 128 * kernel.tile.nr;
+        let panel = kernel.panel().panel_bytes(128);
         let mut operands = Operands::new(kernel);
         assert!(operands.run(2, panel), "{}", kernel.name);
         assert!(!operands.run(3, panel), "{}: rows", kernel.name);
@@ -141,7 +141,7 @@ fn an_output_of_other_channels_than_the_weights_is_refused() {
 #[test]
 fn operands_that_are_not_exact_are_refused() {
     for kernel in kernels() {
-        let panel = 128 * kernel.tile.nr;
+        let panel = kernel.panel().panel_bytes(128);
         for (max_code, max_weight) in [(255, 127), (255, 128), (127, 128), (63, 31), (15, 128)] {
             let mut operands = Operands::new(kernel);
             (operands.max_code, operands.max_weight) = (max_code, max_weight);
@@ -159,7 +159,7 @@ fn more_inputs_than_an_accumulator_holds_are_refused() {
             let mut operands = Operands::new(kernel);
             operands.k = k;
             operands.codes = Guarded::new(2 * k * kernel.code_bytes());
-            operands.panels = Guarded::aligned(k * kernel.tile.nr);
+            operands.panels = Guarded::aligned(kernel.panel().panel_bytes(k));
             let panel = operands.panels.len();
             assert_eq!(operands.run(2, panel), fits, "{} {k}", kernel.name);
         }

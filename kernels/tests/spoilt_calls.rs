@@ -50,7 +50,7 @@ impl Product {
             k: K,
             stride: K * kernel.code_bytes(),
             codes: 2 * K * kernel.code_bytes(),
-            panel: K * nr,
+            panel: kernel.panel().panel_bytes(K),
             sums: kernel.room(2, K) + nr * kernel.tile.mr.max(2),
             panel_past: 0,
             sums_past: 0,
@@ -110,7 +110,7 @@ fn a_spoilt_product_or_block_stops_at_its_assertion() {
         let (nr, bytes) = (kernel.tile.nr, kernel.code_bytes());
         let of = |k: usize| Product {
             k,
-            panel: k * nr,
+            panel: kernel.panel().panel_bytes(64) / 64 * k,
             ..fits
         };
         let inputs = "inputs: from 1 to 65536";

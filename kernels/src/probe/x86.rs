@@ -14,6 +14,8 @@ pub(super) const PROBES: &[(&str, Probe)] = &[
     ("avxvnni_u6s6_6x16x4", avxvnni_dpbusd),
     ("avx512vnni_u8s8_12x32x4", avx512_dpbusd),
     ("avx512vnni_u6s6_12x32x4", avx512_dpbusd),
+    ("avx512vnni_u8d6_12x32x4", avx512_dpbusd),
+    ("avx512vnni_u8d4_12x32x4", avx512_dpbusd),
     ("amx_u8s8_32x32x4", amx_dpbusd),
 ];
 

@@ -9,7 +9,7 @@ mod ymm;
 mod zmm;
 
 use crate::isa::Isa;
-use crate::layout::Tile;
+use crate::layout::{Form, Tile};
 use crate::output::Destination;
 use crate::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
 use crate::strassen;
@@ -87,6 +87,28 @@ pub(crate) const MICRO_KERNELS: &[MicroKernel] = &[
         strassen: Some(avx512vnni::BIAS),
         micro: avx512vnni::micro,
         block: avx512vnni::block_u6s6,
+        ..MicroKernel::DEFAULT
+    },
+    MicroKernel {
+        name: "avx512vnni_u8d6_12x32x4",
+        isa: Isa::Avx512Vnni,
+        tile: Tile::new(12, 32, 4),
+        form: Form::Six,
+        // Four times a weight fits a byte.
+        max_weight: 32,
+        micro: avx512vnni::micro_dense::<zmm::dense::Six>,
+        block: avx512vnni::block_dense::<zmm::dense::Six>,
+        ..MicroKernel::DEFAULT
+    },
+    MicroKernel {
+        name: "avx512vnni_u8d4_12x32x4",
+        isa: Isa::Avx512Vnni,
+        tile: Tile::new(12, 32, 4),
+        form: Form::Four,
+        // Sixteen times a weight fits a byte.
+        max_weight: 8,
+        micro: avx512vnni::micro_dense::<zmm::dense::Four>,
+        block: avx512vnni::block_dense::<zmm::dense::Four>,
         ..MicroKernel::DEFAULT
     },
     MicroKernel {

@@ -148,7 +148,7 @@ fn check_sizes<C: Cell>(block: &Block, way: &Way<C>) {
             let mut codes = vec![0u8; m * k];
             let mut weights = vec![0i8; n * k];
             fill(kind, width, &mut codes, &mut weights);
-            let panel = kernel.tile.panel();
+            let panel = kernel.panel();
             let mut packed = Guarded::<i8>::aligned(panel.packed_len(n, k).unwrap());
             panel.pack(&weights, k, n, k, &mut packed);
             let mut corrections = Guarded::<i32>::new(kernel.corrections(panel.panels(n), k));

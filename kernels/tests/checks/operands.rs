@@ -47,7 +47,7 @@ pub const FILLS: [&str; 7] = [
     "sparse",
 ];
 
-/// The largest code, and the largest magnitude of a weight: 128 for weights from −128 on.
+/// The largest code, and the largest magnitude of a weight: 8, 32 or 128 for weights from −8, −32 or −128 on.
 pub type Width = (u8, u8);
 
 /// Fills operands of a width.
@@ -62,7 +62,9 @@ pub fn fill(kind: &str, (max_code, max_weight): Width, codes: &mut [u8], weights
         };
     }
     let least = max_weight.wrapping_neg() as i8;
-    let most = i8::try_from(max_weight).unwrap_or(i8::MAX);
+    // 8, 32 and 128 are the magnitudes of the least weights of their bits, 1 is not.
+    let least_of_bits = max_weight > 1 && max_weight.is_power_of_two();
+    let most = (max_weight - u8::from(least_of_bits)) as i8;
     let levels = (i64::from(most) - i64::from(least) + 1) as u64;
     for (i, weight) in weights.iter_mut().enumerate() {
         *weight = match kind {
@@ -80,7 +82,8 @@ pub fn fill(kind: &str, (max_code, max_weight): Width, codes: &mut [u8], weights
 pub fn widths(kernel: &MicroKernel) -> Vec<Width> {
     let bits = spec::MIN_BITS..=spec::MAX_BITS;
     let weights = bits.clone().map(|b| spec::max_weight(b).unsigned_abs());
-    let weights: Vec<u8> = weights.chain([128]).collect();
+    // And the least weights that dense panels hold.
+    let weights: Vec<u8> = weights.chain([8, 32, 128]).collect();
     let pairs = bits.flat_map(|a| weights.iter().map(move |w| (spec::max_code(a), *w)));
     pairs.filter(|(u, w)| kernel.is_exact_for(*u, *w)).collect()
 }

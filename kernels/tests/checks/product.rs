@@ -43,8 +43,8 @@ fn check_product(
     case: &str,
 ) {
     let (m, nr) = (codes.len() / k, kernel.tile.nr);
-    let mut packed = Guarded::<i8>::aligned(nr * padded_k(k));
-    kernel.tile.panel().pack(weights, k, nr, k, &mut packed);
+    let mut packed = Guarded::<i8>::aligned(kernel.panel().panel_bytes(k));
+    kernel.panel().pack(weights, k, nr, k, &mut packed);
     let padded = padded_k(k);
 
     // Rows `stride` apart; the last one ends with the buffer, so the first is unaligned.

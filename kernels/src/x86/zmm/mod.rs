@@ -2,6 +2,7 @@
 
 pub(super) mod absmax;
 pub(super) mod convert;
+pub(super) mod dense;
 pub(super) mod finish;
 mod lanes;
 pub(super) mod norm;

@@ -33,9 +33,11 @@ struct Operands {
 /// Whether a tile of the kernel is as the specification says.
 fn check(kernel: Ready<MicroKernel>) -> bool {
     let (rows, nr) = (kernel.tile.mr, kernel.tile.nr);
-    let (max_code, max_weight) = (kernel.max_code.min(63), 31u8);
+    let max_code = kernel.max_code.min(63);
+    let max_weight = kernel.form.max_weight().min(31);
     let code = |row: usize, k: usize| ((row * 37 + k * 11) % (usize::from(max_code) + 1)) as u8;
-    let weight = |n: usize, k: usize| ((n * 29 + k * 13) % 63) as i8 - max_weight as i8;
+    let weight =
+        |n: usize, k: usize| ((n * 29 + k * 13) % (2 * max_weight as usize + 1)) as i8 - max_weight;
     let mut o = Operands {
         panel: [0; MOST * K],
         sums: [0; MOST * MOST],
@@ -46,8 +48,9 @@ fn check(kernel: Ready<MicroKernel>) -> bool {
     for (n, channel) in weights.iter_mut().enumerate() {
         *channel = core::array::from_fn(|k| weight(n, k));
     }
-    let panel = &mut o.panel[..nr * K];
-    (kernel.tile.panel()).pack(weights[..nr].as_flattened(), K, nr, K, panel);
+    let layout = kernel.panel();
+    let panel = &mut o.panel[..layout.panel_bytes(K)];
+    layout.pack(weights[..nr].as_flattened(), K, nr, K, panel);
     for row in 0..rows {
         for k in 0..K {
             o.codes[row * K + k] = code(row, k).wrapping_sub(kernel.code_offset);
@@ -70,7 +73,7 @@ fn check(kernel: Ready<MicroKernel>) -> bool {
     let panels = Panels {
         bytes: panel,
         corrections: &[],
-        max: max_weight,
+        max: max_weight.unsigned_abs(),
     };
     kernel.run(codes, panels, &mut o.sums);
     (0..rows).all(|row| {
