@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use aligned_vec::{AVec, ConstAlign};
 use clap::{Parser, ValueEnum};
 use half::{bf16, f16};
-use noisyquant::{ActivationRange, Element, Executor, Isa, Noise, QuantLinear, Quantizer, Scratch};
+use noisyquant::{
+    ActivationRange, Element, Executor, Isa, Noise, Packing, QuantLinear, Quantizer, Scratch,
+};
 
 /// Measures one linear layer: f32 out, static quantization, weights packed beforehand, bias.
 #[derive(Parser)]
@@ -32,12 +34,15 @@ struct Options {
     /// Seconds to measure each shape for.
     #[arg(long, default_value_t = 0.2)]
     secs: f64,
-    /// Bits of the activations; weights have 8, or 6 with 6.
+    /// Bits of the activations; weights have 8, or 6 with 6, or 4 with 4.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=8))]
     bits: u32,
     /// Whether the layer has a noisy bias.
     #[arg(long, value_enum, default_value_t = Switch::On)]
     noise: Switch,
+    /// How weights are kept in memory.
+    #[arg(long, value_enum, default_value_t = Packed::Expanded)]
+    packing: Packed,
     /// Element type of the input.
     #[arg(long = "in", value_enum, default_value_t = Input::F32)]
     input: Input,
@@ -64,6 +69,16 @@ enum Input {
     F16,
     Bf16,
 }
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Packed {
+    Expanded,
+    Dense,
+}
+
+/// Bytes of weights that take turns where they come from memory: four times an L3 of 32 MB. Of a third more
+/// than L3 holds, much is still found there.
+const COLD_BYTES: usize = 128 << 20;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Weights {
@@ -124,8 +139,15 @@ fn measure<T: Element>(options: &Options, [m, k, n]: [usize; 3]) -> Result<Measu
     let (weight, bias, x) = (floats(1, n * k), floats(2, n), floats(3, m * k));
     let mut builder = QuantLinear::builder(&weight, n, k)
         .bias(&bias)
-        .weight_bits(if options.bits == 6 { 6 } else { 8 })
+        .weight_bits(match options.bits {
+            4 | 6 => options.bits,
+            _ => 8,
+        })
         .activation_bits(options.bits)
+        .packing(match options.packing {
+            Packed::Expanded => Packing::Expanded,
+            Packed::Dense => Packing::Dense,
+        })
         .quantizer(Quantizer::symmetric(ActivationRange::Fixed {
             min: -1.0,
             max: 1.0,
@@ -139,12 +161,15 @@ fn measure<T: Element>(options: &Options, [m, k, n]: [usize; 3]) -> Result<Measu
     if let Some(isa) = options.isa {
         builder = builder.isa(isa);
     }
+    let layer = builder.build().map_err(|error| error.to_string())?;
     let copies = match options.weights {
         Weights::Warm => 1,
-        Weights::Cold => (32 << 20) / (n * k).max(1) + 2,
+        Weights::Cold => COLD_BYTES.div_ceil(layer.packed_bytes()),
     };
-    let layers: Result<Vec<QuantLinear>, _> = (0..copies).map(|_| builder.build()).collect();
-    let layers = layers.map_err(|error| error.to_string())?;
+    let mut layers = vec![layer];
+    while layers.len() < copies {
+        layers.push(builder.build().map_err(|error| error.to_string())?);
+    }
     let layer = &layers[0];
     // An engine aligns its buffers. A Y that does not start on a cache line takes up to 30 % longer.
     let x = aligned(x.iter().map(|v| T::from_f32(*v)));

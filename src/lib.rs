@@ -114,6 +114,7 @@ pub use run::{
     dynamic_product::DynamicProduct,
     executor::{Executor, ParallelFor},
     memory::Scratch,
+    panels::Packing,
     plan::Plan,
 };
 

@@ -6,7 +6,9 @@ use std::io::Write;
 
 use common::{Problem, Rng, bits, isas};
 use half::{bf16, f16};
-use noisyquant::{ActivationRange, Element, Executor, MatMut, MatRef, Noise, Quantizer, Scratch};
+use noisyquant::{
+    ActivationRange, Element, Executor, Isa, MatMut, MatRef, Noise, Packing, Quantizer, Scratch,
+};
 use proptest::prelude::*;
 
 #[test]
@@ -57,6 +59,43 @@ fn equals_the_oracle_over_shapes_and_isas() {
         "executed {ran:?}, available {:?}",
         isas()
     );
+}
+
+#[test]
+fn dense_layers_are_smaller_and_give_the_same_bits() {
+    for isa in isas() {
+        for bits_of_weights in 2..=8 {
+            for (m, k, n) in [(1, 130, 33), (3, 65, 100), (8, 64, 32), (25, 200, 65)] {
+                let problem = Problem::new(m, k, n);
+                let builder = problem.builder().weight_bits(bits_of_weights).isa(isa);
+                let builder = builder
+                    .quantizer(Quantizer::symmetric(ActivationRange::MinMax))
+                    .calibration_rows(&problem.x);
+                let layer = builder.build().unwrap();
+                let dense = builder.packing(Packing::Dense).build().unwrap();
+                let case = format!("{} {m}x{k}x{n}", dense.kernel());
+                let (got, expected) = (dense.forward(&problem.x), layer.forward(&problem.x));
+                assert_eq!(bits(&got.unwrap()), bits(&expected.unwrap()), "{case}");
+                assert_eq!(dense.numbers(), layer.numbers(), "{case}");
+                assert_eq!(layer.packing(), Packing::Expanded, "{case}");
+                let weights = n.next_multiple_of(32) * k.next_multiple_of(64);
+                let there = isa == Isa::Avx512Vnni && bits_of_weights <= 6;
+                if there {
+                    let each = if bits_of_weights <= 4 { 4 } else { 6 };
+                    assert_eq!(dense.packing(), Packing::Dense, "{case}");
+                    assert_eq!(dense.packed_bytes(), weights / 8 * each, "{case}");
+                    let plan = dense.explain(m).to_string();
+                    assert!(plan.contains(&format!("dense, {each} bits")), "{plan}");
+                } else {
+                    assert_eq!(dense.packing(), Packing::Expanded, "{case}");
+                    assert_eq!(dense.kernel(), layer.kernel());
+                }
+                let back = dense.with_packing(Packing::Expanded).unwrap();
+                assert_eq!(back.kernel(), layer.kernel(), "{case}");
+                assert_eq!(back.packed_bytes(), layer.packed_bytes(), "{case}");
+            }
+        }
+    }
 }
 
 #[test]

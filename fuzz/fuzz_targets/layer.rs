@@ -1,7 +1,7 @@
 //! Differential: the layer on an instruction set of this CPU against the scalar rows, bit for bit.
 //!
-//! The input chooses shape, strides, element types, bits, quantizer, noise, threads, instruction set
-//! and a seed; the seed fills weights and activations, some of them special floats. Both layers
+//! The input chooses shape, strides, element types, bits, packing, quantizer, noise, threads, instruction
+//! set and a seed; the seed fills weights and activations, some of them special floats. Both layers
 //! must agree: on refusing the input, or on every output bit, and leave the gaps of strided
 //! outputs alone.
 
@@ -13,7 +13,8 @@ use arbitrary::Arbitrary;
 use half::{bf16, f16};
 use libfuzzer_sys::fuzz_target;
 use noisyquant::{
-    ActivationRange, Element, Executor, Isa, MatMut, MatRef, Noise, QuantLinear, Quantizer, Scratch,
+    ActivationRange, Element, Executor, Isa, MatMut, MatRef, Noise, Packing, QuantLinear,
+    Quantizer, Scratch,
 };
 use numbers::Rng;
 
@@ -31,6 +32,7 @@ struct Case {
     noise: u8,
     noise_scale: i8,
     isa: u8,
+    dense: bool,
     threads: u8,
     specials: u8,
     exponent: i8,
@@ -121,6 +123,10 @@ fuzz_target!(|case: Case| {
                 },
             })
             .calibration_rows(&rows)
+            .packing(match case.dense {
+                true => Packing::Dense,
+                false => Packing::Expanded,
+            })
             .isa(isa)
             .build()
     };

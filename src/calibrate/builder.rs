@@ -13,6 +13,7 @@ use super::recipe::Recipe;
 use crate::check;
 use crate::error::Error;
 use crate::layer::linear::QuantLinear;
+use crate::run::panels::Packing;
 use crate::run::select;
 
 /// Options of a [`QuantLinear`]; see [`QuantLinear::builder`].
@@ -27,6 +28,7 @@ pub struct Builder<'a> {
     recipe: Recipe,
     rows: &'a [f32],
     isa: Option<Isa>,
+    packing: Packing,
 }
 
 impl QuantLinear {
@@ -42,6 +44,7 @@ impl QuantLinear {
             recipe: Recipe::default(),
             rows: &[],
             isa: None,
+            packing: Packing::default(),
         }
     }
 }
@@ -97,6 +100,11 @@ impl<'a> Builder<'a> {
         Builder { isa, ..self }
     }
 
+    /// How the weights are kept in memory; expanded if not given.
+    pub fn packing(self, packing: Packing) -> Self {
+        Builder { packing, ..self }
+    }
+
     /// Quantizes, calibrates and packs.
     ///
     /// # Errors
@@ -108,7 +116,8 @@ impl<'a> Builder<'a> {
     pub fn build(&self) -> Result<QuantLinear, Error> {
         let zero = self.zero_bias();
         let problem = self.problem(&zero)?;
-        problem.layer(&realize(&problem, &self.recipe)?)
+        let layer = problem.layer(&realize(&problem, &self.recipe)?)?;
+        layer.with_packing(self.packing)
     }
 
     /// Tries shifts, scales and noise, judged on rows that each was not fitted to, and builds the best of
@@ -135,7 +144,7 @@ impl<'a> Builder<'a> {
         let problem = self.problem(&zero)?;
         let outcome = auto::choose(&problem, candidates)?;
         let layer = problem.layer(&realize(&problem, &outcome.recipe)?)?;
-        Ok((layer, outcome))
+        Ok((layer.with_packing(self.packing)?, outcome))
     }
 
     fn zero_bias(&self) -> Vec<f32> {

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::layer::linear::QuantLinear;
 use crate::layer::numbers::Numbers;
 use crate::run::executor::Executor;
-use crate::run::panels::PackedWeights;
+use crate::run::panels::{PackedWeights, Packing};
 use crate::run::pool;
 
 /// Rows that candidates are compared on at the most; statistics use all.
@@ -168,7 +168,7 @@ impl<'a> Problem<'a> {
 
     /// The layer of `numbers` on this instruction set.
     pub(crate) fn layer(&self, numbers: &Numbers) -> Result<QuantLinear, Error> {
-        let kernels = numbers.kernels(Some(self.isa))?;
+        let kernels = numbers.kernels(Some(self.isa), Packing::Expanded)?;
         let kernel = kernels.micro.name;
         let same = |p: &Packed| Arc::ptr_eq(&p.codes, &numbers.codes) && p.kernel == kernel;
         let packed = self.last_packed.take().filter(same);

@@ -15,7 +15,7 @@ use crate::check;
 use crate::error::Error;
 use crate::run::executor::Executor;
 use crate::run::memory::Scratch;
-use crate::run::panels::PackedWeights;
+use crate::run::panels::{PackedWeights, Packing};
 use crate::run::pass::Pass;
 use crate::run::plan::Plan;
 use crate::run::select::Kernels;
@@ -44,6 +44,8 @@ impl QuantLinear {
     /// finite, noise or a zero point so large that the correction could overflow; or for a named instruction
     /// set that is not there, or has no kernel that is exact for these codes. That is plain NEON with a
     /// weight of −128.
+    ///
+    /// Weights are [expanded](Packing::Expanded); [`with_packing`](Self::with_packing) packs them otherwise.
     pub fn from_numbers(numbers: Numbers, isa: Option<Isa>) -> Result<QuantLinear, Error> {
         QuantLinear::from_numbers_on(numbers, isa, Executor::serial())
     }
@@ -60,9 +62,46 @@ impl QuantLinear {
         executor: Executor<'_>,
     ) -> Result<QuantLinear, Error> {
         numbers.check()?;
-        let kernels = numbers.kernels(isa)?;
+        QuantLinear::packed(&numbers, isa, Packing::default(), executor)
+    }
+
+    /// The same layer with its weights packed so, on the same instruction set; itself if they are. Outputs
+    /// are the same, bit for bit. It is another layer to those that write codes for it. Runs on the calling
+    /// thread.
+    ///
+    /// ```
+    /// # use noisyquant::{Numbers, Packing, QuantLinear};
+    /// # let numbers = Numbers::new(vec![1; 64 * 64], vec![0.5; 64], 0.1, 128.0).with_weight_bits(4);
+    /// // Also of a layer that was loaded or calibrated.
+    /// let layer = QuantLinear::from_numbers(numbers, None)?;
+    /// let dense = layer.clone().with_packing(Packing::Dense)?;
+    /// assert!(dense.packed_bytes() <= layer.packed_bytes());
+    /// assert_eq!(dense.forward(&[0.3f32; 64])?, layer.forward(&[0.3f32; 64])?);
+    /// # Ok::<(), noisyquant::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// None that a layer which exists is known to meet; [`Error`] as
+    /// [`from_numbers`](Self::from_numbers).
+    pub fn with_packing(self, packing: Packing) -> Result<QuantLinear, Error> {
+        if self.packing() == packing {
+            return Ok(self);
+        }
+        let executor = Executor::serial();
+        QuantLinear::packed(&self.numbers(), Some(self.isa()), packing, executor)
+    }
+
+    /// The layer of checked `numbers`.
+    fn packed(
+        numbers: &Numbers,
+        isa: Option<Isa>,
+        packing: Packing,
+        executor: Executor<'_>,
+    ) -> Result<QuantLinear, Error> {
+        let kernels = numbers.kernels(isa, packing)?;
         let weights = Arc::new(numbers.pack(&kernels.micro, executor));
-        QuantLinear::assemble(&numbers, kernels, weights, executor)
+        QuantLinear::assemble(numbers, kernels, weights, executor)
     }
 
     /// The layer of checked `numbers`, whose codes are packed in `weights` for `kernels`.
@@ -303,6 +342,11 @@ impl QuantLinear {
     /// `code · weight_scales()[n] · channel_scale()[k]`.
     pub fn weight_codes(&self) -> Vec<i8> {
         self.pass.weights.unpack(self.pass.n, self.pass.k)
+    }
+
+    /// How the weights are packed: dense only if that was asked for, and there is a kernel for it.
+    pub fn packing(&self) -> Packing {
+        self.pass.weights.packing()
     }
 
     /// Bytes of the packed weights in memory. The form is the kernel's: outputs and inputs are filled up to

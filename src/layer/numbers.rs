@@ -14,7 +14,7 @@ use super::affine::Affine;
 use crate::check;
 use crate::error::Error;
 use crate::run::executor::Executor;
-use crate::run::panels::PackedWeights;
+use crate::run::panels::{PackedWeights, Packing};
 use crate::run::select::{self, Kernels};
 
 /// The numbers of a quantized layer, as this crate's calibration, a file, or any other tool gives them: ONNX
@@ -306,8 +306,9 @@ impl Numbers {
         PackedWeights::pack(&self.codes, k, max, kernel, executor)
     }
 
-    /// The kernels that are exact for these numbers, on `isa` or as [`select::choose`] says.
-    pub(crate) fn kernels(&self, isa: Option<Isa>) -> Result<Kernels, Error> {
-        select::choose(isa, self.params.affine.max_plane_code(), self.max_weight())
+    /// The kernels that are exact for these numbers, packed so, on `isa` or as [`select::choose`] says.
+    pub(crate) fn kernels(&self, isa: Option<Isa>, packing: Packing) -> Result<Kernels, Error> {
+        let max_code = self.params.affine.max_plane_code();
+        select::choose(isa, max_code, self.max_weight(), packing)
     }
 }

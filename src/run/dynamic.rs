@@ -9,6 +9,7 @@ use noisyquant_kernels::view::MatRef;
 
 use super::block::as_read;
 use super::memory::{Lines, Scratch};
+use super::panels::Packing;
 use super::plan::Plan;
 use super::select::{self, Kernels};
 use crate::check;
@@ -99,7 +100,7 @@ impl DynamicMatmul {
     /// [`Error::IsaUnavailable`] or [`Error::IsaUnknown`].
     pub fn new(isa: Option<Isa>) -> Result<DynamicMatmul, Error> {
         let isa = select::choose_isa(isa)?;
-        let kernels = Kernels::select(isa, u8::MAX, LEVELS)?;
+        let kernels = Kernels::select(isa, u8::MAX, LEVELS, Packing::Expanded)?;
         Ok(DynamicMatmul { kernels })
     }
 

@@ -4,12 +4,31 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use noisyquant_kernels::layout::{PanelLayout, padded_k};
+use noisyquant_kernels::layout::{Form, PanelLayout};
 use noisyquant_kernels::ready::Panels;
 use noisyquant_kernels::row::MicroKernel;
 
 use super::executor::Executor;
 use super::memory::{Aligned, aligned};
+
+/// How a layer keeps its weights in memory: a choice of speed and memory, never of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Packing {
+    /// A byte a weight. The fastest for calls of many rows with weights and codes of six bits or fewer, which
+    /// most instruction sets then multiply by Strassen's algorithm.
+    #[default]
+    Expanded,
+    /// Six bits a weight for weights of 5 and 6 bits, four for those of 2 to 4 bits. The smallest, and the
+    /// fastest for calls of few rows with weights that do not stay in the caches, for which reading them is
+    /// the limit. With many rows it takes about as long as eight bits do on Zen 4, the only CPU on which it
+    /// has been measured (docs/kernels.md).
+    ///
+    /// Weights of 7 and 8 bits, and all on instruction sets other than AVX-512-VNNI, which alone has kernels
+    /// for it, are as [expanded](Packing::Expanded): [`QuantLinear::packing`](crate::QuantLinear::packing)
+    /// says what a layer has.
+    Dense,
+}
 
 #[derive(Debug)]
 pub(crate) struct PackedWeights {
@@ -19,7 +38,8 @@ pub(crate) struct PackedWeights {
     /// Those of one pair.
     of_pair: usize,
     layout: PanelLayout,
-    padded_k: usize,
+    /// Bytes of a panel.
+    panel: usize,
     /// Largest magnitude of a code.
     max: u8,
 }
@@ -33,7 +53,7 @@ impl PackedWeights {
         kernel: &MicroKernel,
         executor: Executor<'_>,
     ) -> PackedWeights {
-        let layout = kernel.tile.panel();
+        let layout = kernel.panel();
         let n = codes.len() / k;
         let len = layout
             .packed_len(n, k)
@@ -58,17 +78,16 @@ impl PackedWeights {
             corrections,
             of_pair,
             layout,
-            padded_k: padded_k(k),
+            panel: layout.panel_bytes(k),
             max,
         }
     }
 
     /// The panels of output channels `range.start · NR .. range.end · NR`.
     pub(crate) fn panels(&self, range: Range<usize>) -> Panels<'_> {
-        let bytes = self.padded_k * self.layout.nr;
         let pairs = range.start / 2 * self.of_pair..range.end / 2 * self.of_pair;
         Panels {
-            bytes: &self.panels[range.start * bytes..range.end * bytes],
+            bytes: &self.panels[range.start * self.panel..range.end * self.panel],
             corrections: &self.corrections[pairs],
             max: self.max,
         }
@@ -79,10 +98,17 @@ impl PackedWeights {
         self.panels.len() + size_of_val(&*self.corrections)
     }
 
+    pub(crate) fn packing(&self) -> Packing {
+        match self.layout.form {
+            Form::Bytes => Packing::Expanded,
+            Form::Six | Form::Four => Packing::Dense,
+        }
+    }
+
     /// The codes again, row-major `[n, k]`.
     pub(crate) fn unpack(&self, n: usize, k: usize) -> Vec<i8> {
-        let index = |channel, input| self.panels[self.layout.index(channel, input, k)];
-        let row = |channel| (0..k).map(move |input| index(channel, input));
+        let weight = |channel, input| self.layout.weight(&self.panels, channel, input, k);
+        let row = |channel| (0..k).map(move |input| weight(channel, input));
         (0..n).flat_map(row).collect()
     }
 }

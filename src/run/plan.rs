@@ -4,7 +4,7 @@ use core::fmt;
 
 use noisyquant_kernels::cpu;
 use noisyquant_kernels::isa::Isa;
-use noisyquant_kernels::layout::{ALIGN, codes_stride};
+use noisyquant_kernels::layout::{ALIGN, Form, codes_stride};
 use noisyquant_kernels::ready::Ready;
 use noisyquant_kernels::row::MicroKernel;
 
@@ -66,6 +66,7 @@ pub struct Plan {
     code_bytes: usize,
     low: bool,
     strassen: bool,
+    form: Form,
     planes: usize,
     /// Values that the kernel has a use for beside accumulators.
     room: usize,
@@ -88,7 +89,7 @@ impl Plan {
         // rows. Other weights come from L3 or memory, and a kernel that widens or sums them does so once
         // a block: then a block is as high as half of L2 holds codes, and all of it what the kernel makes
         // beside them. With half of it for both, 257,3072,768 in six bits took 4 to 6 % longer.
-        let weights_stay = n.saturating_mul(k) <= l2 / 3;
+        let weights_stay = n.saturating_mul(k) / 8 * kernel.form.bits() <= l2 / 3;
         let row_bytes = codes_stride(k) * code_bytes * planes;
         let fits = |rows: usize| {
             let (codes, room) = (rows * row_bytes, kernel.room(rows, k) * size_of::<i32>());
@@ -122,6 +123,7 @@ impl Plan {
             low,
             // A pair of panels is worth it from three quarters on.
             strassen: kernel.is_strassen(block_rows, k) && 2 * n > 3 * nr,
+            form: kernel.form,
             planes,
             room,
         }
@@ -206,6 +208,9 @@ impl fmt::Display for Plan {
                 "high, to read and widen the weights once"
             },
         )?;
+        if self.form != Form::Bytes {
+            writeln!(f, "  weights: dense, {} bits each", self.form.bits())?;
+        }
         if self.strassen {
             writeln!(
                 f,
@@ -312,7 +317,9 @@ mod tests {
             let codes = plan.block_rows * codes_stride(k) * kernel.code_bytes();
             let one_tile = plan.block_rows <= kernel.tile.mr;
             assert!(one_tile || codes <= cpu::l2_bytes() / 2, "{plan}");
-            if n * k <= cpu::l2_bytes() / 3 && kernel.room(plan.block_rows, k) == 0 {
+            if n * k / 8 * kernel.form.bits() <= cpu::l2_bytes() / 3
+                && kernel.room(plan.block_rows, k) == 0
+            {
                 let low = LOW_BLOCK.max(LOW_BLOCK_BYTES / codes_stride(k));
                 assert!(plan.block_rows < low + kernel.tile.mr, "{plan}");
             } else {

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use noisyquant_kernels::isa::Isa;
+use noisyquant_kernels::layout::Form;
 use noisyquant_kernels::output::Destination;
 use noisyquant_kernels::ready::{self, Ready};
 use noisyquant_kernels::row::{Absmax, Epilogue, MicroKernel, Norm, Prologue};
@@ -11,6 +12,7 @@ use noisyquant_kernels::table;
 use noisyquant_kernels::view::Elem;
 
 use super::environment;
+use super::panels::Packing;
 use crate::error::Error;
 
 /// The leaves that a layer or a product of activations runs: one micro-kernel and norm, an epilogue per
@@ -26,16 +28,26 @@ pub(crate) struct Kernels {
 
 impl Kernels {
     /// The kernels of `isa` for codes up to `max_code` and weights of magnitudes up to `max_weight`: the
-    /// most specialised micro-kernel that is exact for them, and of those the one with the largest tile.
-    pub(crate) fn select(isa: Isa, max_code: u8, max_weight: u8) -> Result<Kernels, Error> {
+    /// micro-kernel of the densest weights that `packing` asks for, of those the most specialised that is
+    /// exact for them, and of those the one with the largest tile.
+    pub(crate) fn select(
+        isa: Isa,
+        max_code: u8,
+        max_weight: u8,
+        packing: Packing,
+    ) -> Result<Kernels, Error> {
         let unavailable = || Error::IsaUnavailable {
             isa,
             available: names(Isa::available()),
         };
         let exact = table::micro_kernels()
-            .filter(|row| row.isa == isa && row.is_exact_for(max_code, max_weight));
+            .filter(|row| row.isa == isa && row.is_exact_for(max_code, max_weight))
+            .filter(|row| packing == Packing::Dense || row.form == Form::Bytes);
         let micro = exact
-            .min_by_key(|row| (row.max_product, usize::MAX - row.tile.mr * row.tile.nr))
+            .min_by_key(|row| {
+                let area = row.tile.mr * row.tile.nr;
+                (row.form.bits(), row.max_product, usize::MAX - area)
+            })
             .ok_or(Error::NotExact {
                 isa,
                 max_code,
@@ -76,16 +88,22 @@ impl Kernels {
     }
 }
 
-/// The kernels for codes up to `max_code` and weights of magnitudes up to `max_weight`, on the set that
-/// [`choose_isa`] says. Where nobody named one, it is the best that has an exact kernel.
-pub(crate) fn choose(asked: Option<Isa>, max_code: u8, max_weight: u8) -> Result<Kernels, Error> {
+/// The kernels for codes up to `max_code` and weights of magnitudes up to `max_weight`, packed so, on the set
+/// that [`choose_isa`] says. Where nobody named one, it is the best that has an exact kernel.
+pub(crate) fn choose(
+    asked: Option<Isa>,
+    max_code: u8,
+    max_weight: u8,
+    packing: Packing,
+) -> Result<Kernels, Error> {
     let isa = choose_isa(asked)?;
-    let kernels = Kernels::select(isa, max_code, max_weight);
+    let select = |isa| Kernels::select(isa, max_code, max_weight, packing);
+    let kernels = select(isa);
     if kernels.is_ok() || asked.is_some() || environment::isa().is_some() {
         return kernels;
     }
     let slower = Isa::available().rev().filter(|slower| *slower < isa);
-    let mut slower = slower.map(|isa| Kernels::select(isa, max_code, max_weight));
+    let mut slower = slower.map(select);
     slower.find(Result::is_ok).unwrap_or(kernels)
 }
 
