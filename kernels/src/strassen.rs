@@ -46,6 +46,10 @@ const WORTH: usize = 24;
 /// Sums of codes, and sums of weights.
 const SUMS: usize = 4;
 
+/// Bytes of accumulators of each output, where the epilogue is a step of its own. One tile a step takes 12 rows
+/// at the most, for each of which constants of channels are read anew.
+const STEP_BYTES: usize = 3 << 10;
+
 /// Corrections of a channel of a pair of panels.
 const CORRECTIONS: usize = 2;
 
@@ -198,7 +202,8 @@ pub(crate) fn correct(pair: &[i8], tile: Tile, Bias(bias): Bias, corrections: &m
     }
 }
 
-/// Working memory of [`block`]: sums of codes, sums of weights, three tiles and four, and `comp` of three.
+/// Working memory of [`block`]: sums of codes, sums of weights, three tiles, a step of each output, and `comp` of
+/// three.
 struct Room {
     /// Rows of a half.
     half: usize,
@@ -210,18 +215,22 @@ struct Room {
     half_panel: usize,
     /// Values of a tile of accumulators.
     tile: usize,
+    /// Tiles of a step.
+    step: usize,
 }
 
 impl Room {
     fn of(tile: Tile, rows: usize, k: usize) -> Room {
         let half = rows / 2;
         let stride = codes_stride(padded_k(k) / 2);
+        let accumulators = tile.mr * tile.nr;
         Room {
             half,
             stride,
             sum: half.saturating_mul(stride),
             half_panel: tile.panel().panel_bytes(k) / 2,
-            tile: (tile.mr * tile.nr).next_multiple_of(ALIGN / size_of::<i32>()),
+            tile: accumulators.next_multiple_of(ALIGN / size_of::<i32>()),
+            step: (STEP_BYTES / (accumulators * size_of::<i32>())).max(1),
         }
     }
 }
@@ -236,7 +245,8 @@ pub(crate) fn room(tile: Tile, rows: usize, k: usize) -> usize {
         .sum
         .saturating_add(room.half_panel)
         .saturating_mul(SUMS);
-    let rest = 7 * room.tile + (3 * tile.nr).next_multiple_of(ALIGN / size_of::<i32>());
+    let tiles = 3 + 4 * room.step;
+    let rest = tiles * room.tile + (3 * tile.nr).next_multiple_of(ALIGN / size_of::<i32>());
     (sums / size_of::<i32>()).saturating_add(rest)
 }
 
@@ -383,13 +393,13 @@ unsafe fn operands(
 
         let corrections = args.corrections.add(pair * CORRECTIONS * nr);
         let tiles = sums.add(SUMS * half_panel).cast::<i32>().add(3 * room.tile);
-        let comps = tiles.add(4 * room.tile);
+        let comps = tiles.add(4 * room.step * room.tile);
         let mut outputs = [args.output(2 * pair, 0, room.half); 4];
         // A loop: the closure of a map was a call, without vector instructions.
         for (index, output) in outputs.iter_mut().enumerate() {
             let (lower, next) = (index / 2, index % 2);
             *output = args.output(2 * pair + next, lower * room.half, room.half);
-            output.c = tiles.add(index * room.tile);
+            output.c = tiles.add(index * room.step * room.tile);
             if index > 0 {
                 let comp = slice::from_raw_parts_mut(comps.add((index - 1) * nr), nr);
                 let own = slice::from_raw_parts(output.comp, nr);
@@ -430,26 +440,29 @@ unsafe fn halves_of<K>(
         let sums = SUMS * (room.sum + room.half_panel);
         let between = args.room.add(sums / size_of::<i32>());
         let count = room.half.div_ceil(args.tile.mr);
+        let row_of = |number: usize| number * room.half / count;
+        let mut done = 0;
         for number in 0..count {
-            let row = number * room.half / count;
-            let m = (number + 1) * room.half / count - row;
+            let (row, end) = (row_of(number), row_of(number + 1));
             let tiles = TilesArgs {
                 factors: &factors,
                 k: first.k / 2,
                 between: [0, 1, 2].map(|index| between.add(index * room.tile)),
                 row,
-                to: if leaf.in_steps { 0 } else { row },
+                to: if leaf.in_steps { row - done } else { row },
             };
-            leaf.tiles[m - 1](&tiles, &sinks);
-            if leaf.in_steps {
+            leaf.tiles[end - row - 1](&tiles, &sinks);
+            let step = (number + 1).is_multiple_of(room.step) || number + 1 == count;
+            if leaf.in_steps && step {
                 for output in &outputs {
-                    let past = row * output.y_stride * args.destination.size();
+                    let past = done * output.y_stride * args.destination.size();
                     (args.finish)(&FinishArgs {
-                        m,
+                        m: end - done,
                         y: output.y.add(past),
                         ..*output
                     });
                 }
+                done = end;
             }
         }
     }

@@ -38,7 +38,7 @@ fn check_strassen(kernel: Ready<MicroKernel>) {
             vec![nr + nr / 2, nr + nr / 2 + 1, 3 * nr],
             first,
         ),
-        (384, vec![97], vec![4 * nr - 1], first),
+        (384, vec![117], vec![4 * nr - 1], first),
     ] {
         for &destination in destinations {
             let mut block = Block {
