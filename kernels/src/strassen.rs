@@ -46,8 +46,8 @@ const WORTH: usize = 24;
 /// Sums of codes, and sums of weights.
 const SUMS: usize = 4;
 
-/// Bytes of accumulators of each output, where the epilogue is a step of its own. One tile a step takes 12 rows
-/// at the most, for each of which constants of channels are read anew.
+/// Bytes of accumulators of each output, where the epilogue is a step of its own: one of a single tile reads
+/// the constants of channels for 12 rows at the most.
 const STEP_BYTES: usize = 3 << 10;
 
 /// Corrections of a channel of a pair of panels.
@@ -202,8 +202,8 @@ pub(crate) fn correct(pair: &[i8], tile: Tile, Bias(bias): Bias, corrections: &m
     }
 }
 
-/// Working memory of [`block`]: sums of codes, sums of weights, three tiles, a step of each output, and `comp` of
-/// three.
+/// Working memory of [`block`]: sums of codes, sums of weights, three tiles, a step of each output, and
+/// `comp` of three.
 struct Room {
     /// Rows of a half.
     half: usize,
