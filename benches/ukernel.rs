@@ -94,31 +94,28 @@ fn rate(mut work: impl FnMut() -> u64) -> f64 {
     done as f64 / start.elapsed().as_nanos() as f64
 }
 
-fn table(kernels: &[Ready<MicroKernel>], rounds: usize) {
-    println!(
-        "\n{:28} {:>6} {:>12} {:>12} {:>8}",
-        "kernel", "K", "GMAC/s", "peak", "ratio"
-    );
-    for kernel in kernels {
-        for k in DEPTHS {
-            let mut operands = Operands::new(*kernel, k);
-            let macs = operands.macs();
-            let (mut own, mut peak) = (Vec::new(), Vec::new());
-            for _ in 0..rounds {
-                own.push(rate(|| {
-                    operands.run(*kernel);
-                    macs
-                }));
-                peak.push(rate(|| kernel.probe(1000)));
-            }
-            let (own, peak) = (median(own), median(peak));
-            let ratio = 100.0 * own / peak;
-            println!(
-                "{:28} {k:>6} {own:>12.1} {peak:>12.1} {ratio:>7.1}%",
-                kernel.name
-            );
-        }
+/// A row of a table: what `kernel` does in `work`, which returns how many multiply-accumulates it made, and
+/// what its own instructions do on registers; medians of `rounds` rounds, or of those of a second.
+fn row(kernel: Ready<MicroKernel>, what: &str, rounds: usize, mut work: impl FnMut() -> u64) {
+    let (mut own, mut peak) = (Vec::new(), Vec::new());
+    let start = Instant::now();
+    while own.is_empty() || own.len() < rounds && start.elapsed().as_secs() < 1 {
+        own.push(rate(&mut work));
+        peak.push(rate(|| kernel.probe(1000)));
     }
+    let (own, peak) = (median(own), median(peak));
+    let ratio = 100.0 * own / peak;
+    println!(
+        "{:28} {what:>12} {own:>12.1} {peak:>12.1} {ratio:>7.1}%",
+        kernel.name
+    );
+}
+
+fn head(what: &str) {
+    println!(
+        "\n{:28} {what:>12} {:>12} {:>12} {:>8}",
+        "kernel", "GMAC/s", "peak", "ratio"
+    );
 }
 
 /// The product of a layer, all rows in one block.
@@ -187,33 +184,6 @@ impl Layer {
     }
 }
 
-fn layers(kernels: &[Ready<MicroKernel>], rounds: usize) {
-    println!(
-        "\n{:28} {:>14} {:>12} {:>12} {:>8}",
-        "kernel", "M,K,N", "GMAC/s", "peak", "ratio"
-    );
-    for kernel in kernels {
-        for shape in LAYERS {
-            let mut layer = Layer::new(*kernel, shape);
-            let (mut own, mut peak) = (Vec::new(), Vec::new());
-            let start = Instant::now();
-            // Scalar code takes its second for a round.
-            while own.is_empty() || own.len() < rounds && start.elapsed().as_secs() < 1 {
-                own.push(rate(|| layer.run(*kernel)));
-                peak.push(rate(|| kernel.probe(1000)));
-            }
-            let (own, peak) = (median(own), median(peak));
-            let (m, k, n) = shape;
-            println!(
-                "{:28} {:>14} {own:>12.1} {peak:>12.1} {:>7.1}%",
-                kernel.name,
-                format!("{m},{k},{n}"),
-                100.0 * own / peak
-            );
-        }
-    }
-}
-
 fn main() {
     let kernels: Vec<_> = table::micro_kernels()
         .filter_map(MicroKernel::ready)
@@ -231,7 +201,26 @@ fn main() {
     }
     group.finish();
     criterion.final_summary();
-    let rounds = if common::is_test() { 1 } else { 31 };
-    table(&kernels, rounds);
-    layers(&kernels, rounds);
+    let (rounds, layers) = match common::is_test() {
+        true => (1, &LAYERS[..1]),
+        false => (31, &LAYERS[..]),
+    };
+    head("K");
+    for kernel in &kernels {
+        for k in DEPTHS {
+            let mut operands = Operands::new(*kernel, k);
+            row(*kernel, &k.to_string(), rounds, || {
+                operands.run(*kernel);
+                operands.macs()
+            });
+        }
+    }
+    head("M,K,N");
+    for kernel in &kernels {
+        for &(m, k, n) in layers {
+            let mut layer = Layer::new(*kernel, (m, k, n));
+            let shape = format!("{m},{k},{n}");
+            row(*kernel, &shape, rounds, || layer.run(*kernel));
+        }
+    }
 }
