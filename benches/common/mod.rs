@@ -35,9 +35,10 @@ pub fn criterion() -> Criterion {
         .configure_from_args()
 }
 
-/// Whether cargo only wants to see that the bench runs.
+/// Whether cargo only wants to see that the bench runs: `cargo test` passes no `--bench`.
 pub fn is_test() -> bool {
-    std::env::args().any(|arg| arg == "--test")
+    let has = |flag: &str| std::env::args().any(|arg| arg == flag);
+    has("--test") || !has("--bench")
 }
 
 /// Median nanoseconds per call of each of `works`, from `rounds` rounds in which each has its turn of
