@@ -126,7 +126,8 @@ struct Layer {
     working: Bytes<i32>,
     comp: Vec<i32>,
     channels: [Vec<f32>; 2],
-    y: Vec<f32>,
+    // On cache lines, as an engine has it.
+    y: Bytes<f32>,
     shape: (usize, usize, usize),
 }
 
@@ -151,7 +152,7 @@ impl Layer {
             working: AVec::from_iter(64, (0..working).map(|_| 0)),
             comp: vec![0; panels * nr],
             channels: [vec![1e-3; panels * nr], vec![0.5; panels * nr]],
-            y: vec![0.0; m * n],
+            y: AVec::from_iter(64, (0..m * n).map(|_| 0.0)),
             shape,
         }
     }
